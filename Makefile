@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` and `make test`. Both make their own virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOF ?=
+
+.PHONY: demo test check bench soak lock clean
+
+$(BIN)/flute: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+
+$(VENV)/.dev: $(BIN)/flute constraints-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-dev.txt
+	touch $@
+
+demo: $(BIN)/flute
+	$(BIN)/flute demo
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/all.py --write docs/benchmarks.md
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak --timeout 3600
+
+lock:  # no lock file records where packages come from
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --universal --python-version 3.11 --extra dev pyproject.toml -o constraints-dev.txt
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --universal --python-version 3.11 -c constraints-dev.txt pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
