@@ -14,6 +14,28 @@ MAX_VECTOR: Final = 4_000_000
 """Coordinates of one masked vector: 32 MB of 64-bit words, half of MAX_ENVELOPE_BYTES."""
 MAX_HUBS: Final = 30
 """Complete graph up to here (SECAGG: k-regular beyond)."""
+SENTINELS: Final = 4
+"""Coordinates of 1 that every masked vector ends with: their sum is the number of hubs, or the total is garbage
+(missed with probability 2^-256)."""
+MAX_SEALED_SHARES_BYTES: Final = 1_024
+"""One hub's pair of ticket shares with commitment paths (about 620 at 30 hubs), encrypted."""
+MAX_TICKET_JUMP: Final = 1_000
+"""Tickets of one hub that may be skipped at once: each costs every peer one key derivation (3 us)."""
+MAX_ROSTER_HUBS: Final = 4 * MAX_HUBS
+"""Entries, revoked ones included: they stay listed so that their names and keys are never given out again."""
+MAX_PEOPLE: Final = 1_000
+"""Entries of the roster, revoked ones included; about 200 bytes each, so a full list stays under MAX_ROSTER_BYTES."""
+MAX_APPROVED_CODES: Final = 200
+MAX_ROSTER_BYTES: Final = 2**20
+"""One file of the roster set, refused before it is parsed."""
+MAX_ROSTER_STEPS: Final = 1_000
+"""Versions a hub that was away may catch up with in one load; each costs a few signature checks."""
+MAX_JOIN_BYTES: Final = 2**18
+"""A certificate request (a few kB) with room to spare; refused before it is parsed."""
+MAX_KIT_BYTES: Final = 2**20
+"""An approved startup kit: certificates and configuration, tens of kB."""
+MAX_NONCES_PER_PERSON: Final = 10_000
+"""Signed calls remembered per person against replay: 40 a second, all the time; one person cannot fill another's."""
 MAX_MAILBOX_MESSAGES: Final = 10_000
 """Per recipient; a mailbox that nobody empties refuses, it does not grow."""
 
@@ -33,6 +55,8 @@ RELAY_RESTART_MAX_S: Final = 5.0
 DELIVERY_TIMEOUT_S: Final = 10.0
 """One engine call; then the message is offered again."""
 ROSTER_LIFETIME_DAYS: Final = 365
+INVITATION_LIFETIME_S: Final = 14 * 24 * 3600
+"""Two weeks: a hospital's IT department needs days, and a forgotten invitation should not stay open."""
 FRESHNESS_LIFETIME_S: Final = 24 * 3600
 """How long the coordinator's "this is still the newest" holds: a day bounds what a frozen coordinator can hide."""
 
@@ -43,10 +67,15 @@ HUB_EPSILON: Final = 3.0
 """A hub's own ceiling per study at DELTA until its owner sets another."""
 ROUNDING_BETA: Final = 1e-12
 """Chance, added to delta, that stochastic rounding widens sensitivity beyond its bound."""
+ROUNDING_DELTA_SHARE: Final = 0.01
+"""Part of delta that is set aside for what rounding adds: room for 10,000 charges at delta 1e-6."""
 MIN_HUB_SIGMA: Final = 3.0
 """On the grid; below it a sum of discrete Gaussians is not close enough to one (tau = 3e-38 here)."""
 GRID_HUB_SIGMA: Final = 1_000.0
 """Scale is chosen so that a hub's own noise has this deviation on the grid: rounding then costs < 1 %."""
+MAX_HUB_SIGMA: Final = 64 * GRID_HUB_SIGMA
+"""On the grid. Long vectors and small budgets need a finer grid; 4,096 draws per coordinate is where drawing
+gets slow (some 25 microseconds each)."""
 DISCLOSURE_FLOOR: Final = 10
 """No exact cell under this many persons. It limits singling out; it is not differential privacy."""
 EXACT_MAX_NUMBERS: Final = 5_000
@@ -65,6 +94,67 @@ IRLS_TOLERANCE: Final = 1e-10
 SEPARATION_LIMIT: Final = 25.0
 """A standardised coefficient beyond this means near-separation: reported, not looped on."""
 HISTOGRAM_BINS: Final = 64
+MAX_DESIGN_COLUMNS: Final = 150
+"""Columns of one model: 11,477 sums per step, and 2,000 patients' rows take 180 MB while they are summed."""
+LOG_LIKELIHOOD_CAP: Final = 64.0
+"""Nats. One patient's log-likelihood counts as no lower, so that its sum has a public bound; e^-64 is no chance."""
 
 # --- relay ------------------------------------------------------------------------------------
 LOOPBACK: Final = "127.0.0.1"
+MAX_MAILBOX_BYTES: Final = 2**30
+"""Per recipient, beside MAX_MAILBOX_MESSAGES: a peer that sends its largest messages cannot fill the disk."""
+MAX_TRANSFERS_REMEMBERED: Final = 100_000
+"""Deliveries an inbox recognises when they come again (about 10 MB). A sender offers at most DELIVERY_WINDOW
+messages to one recipient at a time, oldest first, so a repeat is never further back than that per sender."""
+DELIVERY_WINDOW: Final = 64
+"""Messages under way to one recipient; the rest wait in the outbox, not in the relay's memory."""
+DELIVERY_WINDOW_BYTES: Final = 2 * MAX_ENVELOPE_BYTES
+DELIVERY_BYTES_PER_S: Final = 100_000
+"""Slowest line we plan for: a message is offered again only after the time it would need there, so that a slow
+line is not filled with repeats."""
+DELIVERY_RETRY_MAX_S: Final = 60.0
+"""DELIVERY_TIMEOUT_S doubles up to here while a connected peer takes nothing (its inbox is full)."""
+RELAY_START_TIMEOUT_S: Final = 20.0
+"""A relay is up in 0.7 s on an idle machine; a machine that needs 20 s cannot take part."""
+RELAY_STOP_TIMEOUT_S: Final = 2.0
+RELAY_LOG_BYTES: Final = 2**20
+"""One log file; one older is kept."""
+WIRE_KEEPALIVE_S: Final = 10.0
+"""Idle time after which a connection is probed: a firewall may have forgotten it, and the hub is gone unnoticed."""
+WIRE_KEEPALIVE_TIMEOUT_S: Final = 5.0
+WIRE_RECONNECT_MAX_S: Final = 2.0
+"""Longest pause of a hub between two attempts to reach the coordinator (the engine's own is 10 s)."""
+CERTIFICATE_DAYS: Final = 365
+"""There is no revocation list on the wire: the roster revokes at once, the certificate ends after a year."""
+
+# --- ledger ----------------------------------------------------------------------------------
+MAX_JOURNAL_LINE_BYTES: Final = 32 * 1024
+"""One line's body. The largest kind lists 256 variable names (17 kB); nothing record-sized fits a field of it."""
+JOURNAL_BUSY_S: Final = 5.0
+"""How long a write waits for SQLite's lock (a checkpoint, a backup tool) before it gives up, nothing charged."""
+JOURNAL_LOOK_AHEAD: Final = 1_000
+"""Lines searched for a displaced one when a broken journal is explained: a tenth of a second of signature checks."""
+
+# --- import of records (bytes unless said) ----------------------------------------------------
+MAX_RESOURCE_BYTES: Final = 4 * 2**20
+"""One FHIR resource, one line of NDJSON: above any clinical resource without an inline image."""
+MAX_BUNDLE_BYTES: Final = 256 * 2**20
+"""One bundle file is held in memory as a whole."""
+MAX_IMPORT_FILE_BYTES: Final = 16 * 2**30
+"""One export file after decompression; a compressed bomb stops here."""
+MAX_CSV_COLUMNS: Final = 2_000
+IMPORT_BATCH_ROWS: Final = 50_000
+"""Rows of a view held in memory before they go into the database."""
+
+# --- services -----------------------------------------------------------------------------------
+DOOR_STOP_S: Final = 5
+"""How long a service waits for calls in progress when it is told to stop."""
+LOCAL_CALL_TIMEOUT_S: Final = 300.0
+"""A call through a hub's own door; an import of a large export takes minutes."""
+API_CALL_TIMEOUT_S: Final = 30.0
+ROSTER_PUSH_S: Final = 300.0
+"""How often the coordinator hands hubs the roster anew: a hub that was away is current again this soon."""
+ROSTER_RENEW_S: Final = 3_600
+"""How often the coordinator renews its word that the roster is the newest (it holds for a day)."""
+CLOCK_S: Final = 1.0
+"""How often the coordinator looks at what time has brought (deadlines, hubs that are back)."""

@@ -3,15 +3,16 @@
     FluteError
     ├── MisuseError             our caller: wrong order, wrong size
     ├── Refusal                 the hub said no; a code and safe text are all that crosses the wire
-    │   ├── NotInRoster  NoConsent  FieldHidden  CodeNotApproved
+    │   ├── NotInRoster  NotAllowed  JoinRefused  NoConsent  FieldHidden  CodeNotApproved
     │   └── ExactNotAllowed  UnderFloor  BudgetExceeded  NotPossible
     ├── BadMessageError         their bytes; also answered by code and safe text
     │   ├── Malformed  UnknownVersion  TooLarge  BadSignature
     │   └── Stale  WrongRecipient  WrongStudy  Replayed  OutOfOrder
     ├── RosterError             the roster: RosterExpired  RosterRolledBack  RosterUnsigned
     ├── ProtocolAbortedError    the protocol stopped before anything opened
-    │   └── TooFewHubs  BadShare  Equivocation
+    │   └── TooFewHubs  BadShare  Equivocation  BadTotal
     ├── SourceError             the hospital's system: Unreachable  Unmappable (counts, no values)
+    ├── KeyFileError            a key file of this machine: missing, readable by others, damaged
     ├── LedgerError             the journal: JournalBroken (names the line)
     ├── StudyFileError          the study file: points at the line and says what to write
     └── ChannelError            the wire: PeerUnreachable
@@ -52,6 +53,18 @@ class Refusal(FluteError):
 
 class NotInRoster(Refusal):
     code = "not-in-roster"
+
+
+class NotAllowed(Refusal):
+    """A known person whose role in the roster does not cover this act."""
+
+    code = "not-allowed"
+
+
+class JoinRefused(Refusal):
+    """A request to join that the invitation or the present members do not allow."""
+
+    code = "join-refused"
 
 
 class NoConsent(Refusal):
@@ -175,6 +188,12 @@ class Equivocation(ProtocolAbortedError):
     code = "equivocation"
 
 
+class BadTotal(ProtocolAbortedError):
+    """What was opened cannot be the sum of the answers. It is not used; the budget stays spent."""
+
+    code = "bad-total"
+
+
 class SourceError(FluteError):
     """The hospital's own system. Counts and element names only, never a value."""
 
@@ -187,6 +206,12 @@ class Unreachable(SourceError):
 
 class Unmappable(SourceError):
     code = "source-unmappable"
+
+
+class KeyFileError(FluteError):
+    """A key file of this machine that cannot be made or used; the text says what its owner does next."""
+
+    code = "key-file"
 
 
 class LedgerError(FluteError):
@@ -220,3 +245,13 @@ class ChannelError(FluteError):
 
 class PeerUnreachable(ChannelError):
     code = "peer-unreachable"
+
+
+class Answered(FluteError):
+    """A service said no, in its own words; `said` is its own code."""
+
+    code = "answered"
+
+    def __init__(self, said: str, text: str) -> None:
+        super().__init__(text)
+        self.said = said

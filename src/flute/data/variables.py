@@ -71,7 +71,7 @@ def _one_float(value: object) -> float:
 
 
 def _binary_codes() -> dict[str, float]:
-    return {v: 1.0 for v in _TRUE} | {v: 0.0 for v in _FALSE}
+    return dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
 
 
 def _text(value: object) -> str:

@@ -108,7 +108,7 @@ def write_envelope(
     now: int,
     rand: bytes,
     study: str = "",
-    round: int = 0,  # noqa: A002 the field's own name
+    round: int = 0,
     answers: bytes = b"",
     seal_to: bytes | None = None,
     lifetime_s: int = MESSAGE_LIFETIME_S,
@@ -166,7 +166,8 @@ def parse_envelope(raw: bytes) -> Envelope:
         raise Malformed("These bytes are not an envelope of ours.") from error
     if envelope.header.version != VERSION:
         raise UnknownVersion(
-            f"The message is of version {envelope.header.version}; this side speaks version {VERSION}. Update the older side."
+            f"The message is of version {envelope.header.version}; this side speaks version {VERSION}. "
+            "Update the older side."
         )
     if msgspec.msgpack.encode(envelope) != raw:
         raise Malformed("The envelope is not in canonical form.")

@@ -1,0 +1,70 @@
+"""What a hub may say to the coordinator: consent, sealed protocol parts, refusals. Nothing else leaves.
+
+Import of this module is closed to all but `hub.round`, `hub.service` and the coordinator
+(import-linter): records meet the wire in one file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from flute.defaults import MAX_VECTOR
+from flute.messages.limits import Code, Count, Digest, Text
+from flute.messages.protocol import Echo, Masked, Shares, StudyKey, Ticket
+
+
+class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the hub's journal says that this answer was paid for."""
+
+    release: Digest
+    line: Count
+    digest: Digest
+
+
+class Consent(Struct, frozen=True, forbid_unknown_fields=True, tag="consent"):
+    """The steward's decision. `key`: with a grant, the hub's signed key for this study."""
+
+    agreement: Digest
+    decision: Literal["granted", "denied", "withdrawn"]
+    key: StudyKey | None
+    snapshot: Digest
+    """Digest of the frozen records the consent is about; all zero without a grant."""
+
+
+class TicketGiven(Struct, frozen=True, forbid_unknown_fields=True, tag="ticket-given"):
+    ticket: Ticket
+
+
+class MaskedAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="masked-answer"):
+    """Message 1."""
+
+    masked: Masked
+    receipt: Receipt
+
+
+class EchoAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="echo-answer"):
+    """Message 3."""
+
+    echo: Echo
+
+
+class SharesAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="shares-answer"):
+    """Message 5, with the ticket for a later round."""
+
+    shares: Shares
+
+
+class OwnTotal(Struct, frozen=True, forbid_unknown_fields=True, tag="own-total"):
+    """One hub's own sum under its own noise: int64 little-endian on the mechanism's grid."""
+
+    total: Annotated[bytes, Meta(max_length=8 * MAX_VECTOR)]
+    receipt: Receipt
+
+
+class Refused(Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):
+    """The hub said no. A code and fixed text; no record, secret or trace."""
+
+    code: Code
+    text: Text

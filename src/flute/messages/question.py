@@ -1,0 +1,88 @@
+"""What the coordinator may say to a hub. None of it makes a hub do anything: the hub's gate decides."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from flute.defaults import MAX_HUBS
+from flute.messages.limits import Code, Count, Digest, Name, Signature, StudyId, Text
+from flute.messages.protocol import Echoes, Start, StudyKey, Survivors
+
+Parameters = Annotated[tuple[float, ...], Meta(max_length=100_000)]
+"""Public input of a step: coefficients, centres, spreads. Finite; checked by the algorithm."""
+FileName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9]*[.]?[a-z]+[.][a-z]+$")]
+
+
+class Proposal(Struct, frozen=True, forbid_unknown_fields=True, tag="proposal"):
+    """A study agreement for the steward to read, signed by the researcher it names."""
+
+    agreement: Annotated[bytes, Meta(max_length=256 * 1024)]
+    signature: Signature
+
+
+class TicketCall(Struct, frozen=True, forbid_unknown_fields=True, tag="ticket-call"):
+    """Asks for a live ticket (T). `keys`: every hub's signed study key, so that channels can be set up.
+    `after`: the highest serial of this hub's tickets that the coordinator counts as burnt."""
+
+    agreement: Digest
+    after: Count
+    keys: Annotated[tuple[StudyKey, ...], Meta(max_length=MAX_HUBS)]
+
+
+class SecureQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="secure-question"):
+    """Message 0: one step of one question over all hubs, to be answered under masks."""
+
+    agreement: Digest
+    question: Name
+    step: Count
+    attempt: Count
+    parameters: Parameters
+    start: Start
+
+
+class SurvivorsSaid(Struct, frozen=True, forbid_unknown_fields=True, tag="survivors-said"):
+    """Message 2: whose vectors arrived."""
+
+    survivors: Survivors
+
+
+class EchoesSaid(Struct, frozen=True, forbid_unknown_fields=True, tag="echoes-said"):
+    """Message 4: every hub's tag over the survivor set."""
+
+    echoes: Echoes
+
+
+class OwnQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="own-question"):
+    """One step of a question that each hub answers for itself, under its own noise alone."""
+
+    agreement: Digest
+    question: Name
+    step: Count
+    attempt: Count
+    parameters: Parameters
+
+
+class RoundClosed(Struct, frozen=True, forbid_unknown_fields=True, tag="round-closed"):
+    """What became of a release, so that the hub can settle its reservation. It stays charged either way."""
+
+    release: Digest
+    outcome: Code
+    total: Digest
+    """Digest of the opened total, all zero where none was opened; every hub gets the same to compare."""
+
+
+class RosterFiles(Struct, frozen=True, forbid_unknown_fields=True, tag="roster-files"):
+    """TUF metadata; it proves itself by the owners' signatures, whoever hands it over."""
+
+    files: Annotated[dict[FileName, Annotated[bytes, Meta(max_length=512 * 1024)]], Meta(max_length=8)]
+
+
+class StudyClosed(Struct, frozen=True, forbid_unknown_fields=True, tag="study-closed"):
+    """The study has ended; the hub erases its study keys and unused tickets."""
+
+    agreement: Digest
+    study: StudyId
+    state: Code
+    why: Text
