@@ -1,0 +1,1 @@
+"""Sealed parts to a sum. Four answers to one question will live here; stage 1 has the first, `secagg`."""

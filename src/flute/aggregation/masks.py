@@ -1,0 +1,96 @@
+"""Keys of channels and masks, and masking itself. Source: Bonawitz et al. 2017, section 4 (double masking).
+
+Masked vector of hub i, mod 2^64:  y_i = x_i + PRG(self_i) + sum over j of ±PRG(pair_ij), plus where i < j.
+Pair masks cancel in the sum over all participants; self masks are taken off once t hubs have shown their
+shares of each seed. Every key has the round's context as its salt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from flute.aggregation.context import info
+from flute.errors import Malformed
+from flute.primitives.keys import AgreementKey, derive, digest
+from flute.primitives.prg import add_keystream
+from flute.primitives.ring import Ring
+
+_FIELD: Final = 2**255 - 19
+
+
+class Secret(Struct, frozen=True):
+    """A struct that holds secrets: neither `repr` nor rich shows its fields."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: secret>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class MaskKey(Secret, frozen=True):
+    """Key of one mask stream, and whether it is subtracted."""
+
+    key: bytes
+    negative: bool
+
+
+def check_point(point: bytes) -> None:
+    """Raises: Malformed: not the one encoding of an X25519 u-coordinate (u < 2^255 - 19, high bit 0)."""
+    if int.from_bytes(point, "little") >= _FIELD:
+        raise Malformed("A public key of a ticket is not in canonical form.")
+
+
+def channel_key(mine: AgreementKey, peer: bytes, *, study: str, agreement: bytes, me: str, other: str) -> bytes:
+    """The two hubs' first channel key in a study; the same on both sides.
+
+    Raises: Malformed: `peer` is a small-order point or no canonical key.
+    """
+    check_point(peer)
+    (low, low_key), (high, high_key) = sorted(((me, mine.public), (other, peer)))
+    salt = digest(agreement, low_key, high_key)
+    return derive(mine.agree(peer), salt=salt, info=info("channel", study, low, high))
+
+
+def dealing_key(channel: bytes, *, study: str, dealer: str, holder: str) -> bytes:
+    """The channel's first chain key in one direction; each direction ratchets by its dealer's tickets."""
+    return derive(channel, info=info("dealing", study, dealer, holder))
+
+
+def ratchet(chain: bytes, steps: int = 1) -> bytes:
+    """The chain key `steps` tickets on. What it was before cannot be computed from it."""
+    for _ in range(steps):
+        chain = derive(chain, info=info("ratchet"))
+    return chain
+
+
+def box_key(chain: bytes, *, study: str, serial: int, dealer: str, pub: bytes) -> bytes:
+    """AEAD key of one box: used once, for the pub commits to what is in it."""
+    return derive(chain, info=info("ticket", study, str(serial), dealer, pub.hex()))
+
+
+def seed_commitment(seed: bytes, *, study: str, dealer: str, serial: int) -> bytes:
+    return digest(info("seed", study, dealer, str(serial)), seed)
+
+
+def self_mask(seed: bytes, *, ctx: bytes, hub: str) -> MaskKey:
+    return MaskKey(derive(seed, salt=ctx, info=info("self", hub)), False)
+
+
+def pair_mask(mine: AgreementKey, peer: bytes, *, ctx: bytes, me: str, other: str) -> MaskKey:
+    """Raises: Malformed: `peer` is a small-order point."""
+    low, high = sorted((me, other))
+    return MaskKey(derive(mine.agree(peer), salt=ctx, info=info("mask", low, high)), me > other)
+
+
+def add_masks(words: Ring, keys: Iterable[MaskKey]) -> None:
+    """Add every stream to `words` mod 2^64, in place. The same keys twice give the difference away."""
+    for mask in keys:
+        add_keystream(words, mask.key, negative=mask.negative)
+
+
+def remove_mask(words: Ring, mask: MaskKey) -> None:
+    add_keystream(words, mask.key, negative=not mask.negative)

@@ -1,0 +1,160 @@
+"""Dealing a ticket, opening the shares in others' tickets, and checking what a ticket says of itself.
+
+A ticket is one round's worth of secrets, dealt ahead: a private key e for pairwise masks and a seed b for
+the self mask, both shared t-of-n among all hubs of the group. A coordinator may ever see b or e opened,
+never both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from flute.aggregation.commitments import Kind, Place, check_opening, commit, paths, root
+from flute.aggregation.context import info, pub_digest, terms_digest, ticket_to_sign
+from flute.aggregation.masks import Secret, box_key, check_point, seed_commitment
+from flute.aggregation.terms import index_of
+from flute.errors import BadShare, BadSignature, Malformed, MisuseError, Stale
+from flute.messages.protocol import DealtShares, GroupTerms, Opening, SealedShares, Ticket, TicketPub
+from flute.primitives.keys import AgreementKey, SigningKey, derive, verify
+from flute.primitives.prg import keystream
+from flute.primitives.sharing import SECRET_SIZE, split, split_rand_size
+
+DEAL_RAND_SIZE: Final = 32
+"""Fresh bytes per ticket; every secret of it is expanded from them."""
+_SALT: Final = 32
+_NONCE: Final = bytes(12)
+"""A box key encrypts one box: `masks.box_key`."""
+
+
+class Dealt(Secret, frozen=True):
+    """A ticket of this hub that no message 0 has named yet, with its secrets. `own`: the dealer's own shares."""
+
+    ticket: Ticket
+    seed: bytes
+    point: bytes
+    own: DealtShares
+
+
+def deal(
+    terms: GroupTerms, me: str, serial: int, *, chains: Mapping[str, bytes], key: SigningKey, rand: bytes
+) -> Dealt:
+    """A new ticket for all hubs of `terms`. chains: holder to chain key at `serial`; key: roster signing key.
+
+    rand: DEAL_RAND_SIZE fresh bytes of operating-system entropy.
+    Raises: MisuseError: `rand` of another size.
+    """
+    if len(rand) != DEAL_RAND_SIZE:
+        raise MisuseError(f"A ticket needs {DEAL_RAND_SIZE} random bytes.")
+    fields = terms_digest(terms)
+    n, rand_size = len(terms.hubs), split_rand_size(terms.threshold)
+    expanded = derive(rand, salt=fields, info=info("dealt", terms.study, me, str(serial)))
+    stream = _Reader(keystream(expanded, 2 * (SECRET_SIZE + rand_size + n * _SALT)))
+    secrets = {kind: stream.take(SECRET_SIZE) for kind in Kind}
+    shares = {
+        kind: split(secret, threshold=terms.threshold, holders=n, rand=stream.take(rand_size))
+        for kind, secret in secrets.items()
+    }
+    openings, shares_root = _commit(terms, me, serial, shares, stream)
+    seed, point = secrets[Kind.SEED], secrets[Kind.POINT]
+    unsigned = TicketPub(
+        study=terms.study, hub=me, serial=serial, terms=fields, point=AgreementKey(point).public,
+        seed_commitment=seed_commitment(seed, study=terms.study, dealer=me, serial=serial),
+        shares_root=shares_root, signature=bytes(64),
+    )  # fmt: skip
+    pub = msgspec.structs.replace(unsigned, signature=key.sign(ticket_to_sign(unsigned)))
+    boxes = tuple(SealedShares(hub, _seal(pub, openings[hub], chains[hub])) for hub in terms.hubs if hub != me)
+    return Dealt(Ticket(pub, boxes), seed, point, openings[me])
+
+
+def check_pub(pub: TicketPub, terms: GroupTerms, key: bytes) -> None:
+    """Is this a ticket of its hub, dealt under these very terms? `key`: the hub's roster key.
+
+    Raises: BadSignature, Malformed; Stale: dealt under another roster, agreement, threshold or mode.
+    """
+    try:
+        verify(key, pub.signature, ticket_to_sign(pub))
+    except BadSignature as error:
+        raise BadSignature(f"The ticket that claims to come from {pub.hub} is not signed by it.") from error
+    if pub.study != terms.study or pub.terms != terms_digest(terms):
+        raise Stale(
+            f"The ticket of {pub.hub} was dealt under another roster, agreement or threshold than this round's. "
+            f"{pub.hub} must deal a new one."
+        )
+    try:
+        check_point(pub.point)
+    except Malformed as error:
+        raise Malformed(f"The ticket of {pub.hub} holds a public key that is not in canonical form.") from error
+
+
+def check_ticket(ticket: Ticket, terms: GroupTerms, key: bytes) -> None:
+    """What the coordinator checks of a ticket: its public part, and one box for each other hub of the group.
+
+    Raises: as `check_pub`; Malformed: another list of holders.
+    """
+    check_pub(ticket.pub, terms, key)
+    if [box.hub for box in ticket.boxes] != [hub for hub in terms.hubs if hub != ticket.pub.hub]:
+        raise Malformed(f"The ticket of {ticket.pub.hub} does not hold one box for each other hub.")
+
+
+def open_box(terms: GroupTerms, pub: TicketPub, box: bytes, *, me: str, chain: bytes) -> DealtShares:
+    """My shares from another hub's ticket. `chain`: the dealer's chain key at pub.serial.
+
+    Raises: BadShare: it does not open, or holds what the dealer did not commit to; names the dealer.
+    """
+    pub_id = pub_digest(pub)
+    key = box_key(chain, study=pub.study, serial=pub.serial, dealer=pub.hub, pub=pub_id)
+    try:
+        held = msgspec.msgpack.decode(AESGCM(key).decrypt(_NONCE, box, pub_id), type=DealtShares)
+        check_held(terms, pub, held, holder=me)
+    except (InvalidTag, msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadShare) as error:
+        raise BadShare(
+            f"The key shares that {pub.hub} dealt to {me} are not usable: {pub.hub} dealt them wrongly, or they "
+            f"were changed on the way. {pub.hub} must deal a new ticket; nothing of {me} has left."
+        ) from error
+    return held
+
+
+def check_held(terms: GroupTerms, pub: TicketPub, held: DealtShares, *, holder: str) -> None:
+    """Raises: BadShare: one of the two shares is not what the ticket commits to."""
+    check_opening(place(terms, pub, holder, Kind.SEED), held.seed, pub.shares_root)
+    check_opening(place(terms, pub, holder, Kind.POINT), held.point, pub.shares_root)
+
+
+def place(terms: GroupTerms, pub: TicketPub, holder: str, kind: Kind) -> Place:
+    return Place(pub.study, pub.hub, pub.serial, len(terms.hubs), index_of(terms, holder), kind)
+
+
+def _commit(
+    terms: GroupTerms, me: str, serial: int, shares: Mapping[Kind, tuple[bytes, ...]], stream: _Reader
+) -> tuple[dict[str, DealtShares], bytes]:
+    """Openings by holder, and the root over all of them."""
+    n = len(terms.hubs)
+    rows = [(x, kind, shares[kind][x - 1], stream.take(_SALT)) for x in range(1, n + 1) for kind in Kind]
+    leaves = [commit(Place(terms.study, me, serial, n, x, kind), share, salt) for x, kind, share, salt in rows]
+    proofs = paths(leaves)
+    opened = [Opening(share, salt, proof) for (_, _, share, salt), proof in zip(rows, proofs, strict=True)]
+    return {hub: DealtShares(opened[2 * i], opened[2 * i + 1]) for i, hub in enumerate(terms.hubs)}, root(leaves)
+
+
+def _seal(pub: TicketPub, shares: DealtShares, chain: bytes) -> bytes:
+    pub_id = pub_digest(pub)
+    key = box_key(chain, study=pub.study, serial=pub.serial, dealer=pub.hub, pub=pub_id)
+    return AESGCM(key).encrypt(_NONCE, msgspec.msgpack.encode(shares), pub_id)
+
+
+class _Reader:
+    """Hands out a byte string piece by piece."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw, self._at = raw, 0
+
+    def take(self, size: int) -> bytes:
+        self._at += size
+        if self._at > len(self._raw):
+            raise MisuseError("More randomness was asked for than was expanded.")
+        return self._raw[self._at - size : self._at]

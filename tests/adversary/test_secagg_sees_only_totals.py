@@ -1,0 +1,156 @@
+"""Cell H of plan `secagg`: everybody follows the protocol and keeps what it sees.
+
+The coordinator sees masked vectors, tickets, sealed shares and the seeds that are opened. None of it says
+more than the total. Every statistical test states its false alarm and rejects its control.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from tests.adversary.secagg_rounds import (
+    Federation,
+    answers,
+    any_of,
+    group,
+    spy,
+    strip,
+    uniform_bytes,
+    words,
+)
+
+from flute.aggregation.context import pub_digest
+from flute.aggregation.masks import box_key, ratchet
+from flute.aggregation.tickets import open_box
+from flute.defaults import SENTINELS
+from flute.errors import BadShare
+from flute.messages.protocol import DealtShares
+from flute.primitives.sharing import combine
+
+SIZE = 28
+FIXED = np.arange(-SIZE // 2, SIZE // 2, dtype=np.int64)
+
+
+def vectors_under_fresh_randomness(runs: int = 64) -> tuple[bytes, bytes]:
+    """Hub-a's masked vector of one fixed input under `runs` fresh secrets; the same without self masks."""
+    masked, without_self = [], []
+    for seed in range(runs):
+        federation = Federation(seed=("fresh", seed))
+        spied, starts = spy(federation), federation.starts(SIZE)
+        sent = federation.masked(starts, dict.fromkeys(federation.terms.hubs, FIXED))
+        masked.append(sent["hub-a"].vector)
+        without_self.append(strip(sent["hub-a"], any_of(starts), spied, pairs=False).tobytes())
+    return b"".join(masked), b"".join(without_self)
+
+
+def test_a_masked_vector_is_uniform_whatever_it_hides() -> None:
+    """16 kB each; false alarm 1e-6 per test. Seeds are opened in an honest round: pair masks must do alone."""
+    masked, without_self = vectors_under_fresh_randomness()
+    assert uniform_bytes(masked)
+    assert uniform_bytes(without_self)
+    bare = np.tile(FIXED, 64).tobytes()
+    assert not uniform_bytes(bare)
+
+
+def test_uniformity_test_sees_one_byte_in_eight_left_bare() -> None:
+    masked, _ = vectors_under_fresh_randomness()
+    leaky = np.frombuffer(masked, dtype=np.uint8).reshape(-1, 8).copy()
+    leaky[:, 7] = 0
+    assert not uniform_bytes(leaky.tobytes())
+
+
+def test_coordinator_with_every_seed_has_the_total_and_no_part() -> None:
+    federation = Federation()
+    values = answers(federation.terms)
+    spied, starts = spy(federation), federation.starts(6)
+    masked = federation.masked(starts, values)
+    parts = [strip(m, any_of(starts), spied, pairs=False) for m in masked.values()]
+    assert np.array_equal(sum(parts), sum(values.values()))
+    assert not any(np.array_equal(part, value) for part, value in zip(parts, values.values(), strict=True))
+    control = [strip(m, any_of(starts), spied) for m in masked.values()]
+    assert all(np.array_equal(part, value) for part, value in zip(control, values.values(), strict=True))
+
+
+def test_even_pairs_of_masked_vectors_hide_their_sum() -> None:
+    """Two of three vectors, all seeds opened: the masks they share with the third remain."""
+    federation = Federation(seed=3)
+    spied, starts = spy(federation), federation.starts(4_000)
+    zero = np.zeros(4_000, dtype=np.int64)
+    masked = federation.masked(starts, dict.fromkeys(federation.terms.hubs, zero))
+    parts = {name: strip(m, any_of(starts), spied, pairs=False) for name, m in masked.items()}
+    assert uniform_bytes((parts["hub-a"] + parts["hub-b"]).tobytes())
+    assert not uniform_bytes(sum(parts.values()).tobytes())
+
+
+def test_fewer_than_t_holders_cannot_make_the_seed() -> None:
+    federation = Federation(group(5, 1))
+    spied, starts = spy(federation), federation.starts(6)
+    for name, start in starts.items():
+        federation.hubs[name].begin(start)
+    held = {x: hub.state.round.held["hub-a"].seed.share for x, hub in enumerate(federation.hubs.values(), 1)}
+    t = federation.terms.threshold
+    assert combine(dict(list(held.items())[:t]), threshold=t) == spied["hub-a"].seed
+    with_one_less = dict(list(held.items())[: t - 1])
+    with contextlib.suppress(BadShare):
+        assert combine(with_one_less, threshold=t - 1) != spied["hub-a"].seed
+
+
+def test_hub_sees_no_other_hubs_shares_on_the_way() -> None:
+    """A sealed box opens for its holder alone: another hub's chain of the same dealer does not fit."""
+    federation = Federation()
+    starts = federation.starts(6)
+    pub = any_of(starts).pubs[0]
+    box = next(b.box for b in starts["hub-b"].boxes if b.hub == "hub-a")
+    chains = {name: federation.hubs[name].state.inbound["hub-a"].chain for name in ("hub-b", "hub-c")}
+    assert isinstance(open_box(federation.terms, pub, box, me="hub-b", chain=chains["hub-b"]), DealtShares)
+    for me in ("hub-b", "hub-c"):
+        with pytest.raises(BadShare, match="hub-a"):
+            open_box(federation.terms, pub, box, me=me, chain=chains["hub-c"])
+
+
+def test_a_key_stolen_later_opens_nothing_dealt_before() -> None:
+    """All that a hub holds after the round, its roster key included, against the boxes that crossed the wire."""
+    federation = Federation()
+    hub = federation.hubs["hub-b"]
+    before = hub.state.inbound["hub-a"].chain
+    federation.run(answers(federation.terms))
+    starts = federation.starts(6)
+    pub = starts["hub-b"].pubs[0]
+    box = next(b.box for b in starts["hub-b"].boxes if b.hub == "hub-a")
+    opens = ratchet(before, pub.serial - 1)
+    assert open_box(federation.terms, pub, box, me="hub-b", chain=opens)
+    hub.begin(starts["hub-b"])
+    state = hub.state
+    stolen = [i.chain for i in state.inbound.values()] + list(state.outbound.values()) + [hub.key.raw]
+    for secret in stolen:
+        with pytest.raises(BadShare):
+            open_box(federation.terms, pub, box, me="hub-b", chain=secret)
+    assert opens not in hub.disk
+    key = box_key(opens, study=pub.study, serial=pub.serial, dealer=pub.hub, pub=pub_digest(pub))
+    assert key not in hub.disk
+
+
+def test_after_opening_a_hub_keeps_no_share_mask_or_seed() -> None:
+    federation = Federation()
+    spied, starts = spy(federation), federation.starts(6)
+    masked = federation.masked(starts, answers(federation.terms))
+    hub = federation.hubs["hub-a"]
+    shares = [opening.share for held in hub.state.round.held.values() for opening in (held.seed, held.point)]
+    assert spied["hub-a"].seed not in hub.disk
+    assert spied["hub-a"].point.raw not in hub.disk
+    told = federation.told(starts, masked)
+    sent = federation.shares(starts, told)["hub-a"]
+    shown = {seed.opening.share for seed in sent.seeds}
+    assert len(shown) == 3
+    assert not any(share in hub.disk for share in shares if share not in shown)
+    assert hub.state.round.held == {}
+
+
+def test_masked_words_end_with_masked_sentinels() -> None:
+    federation = Federation()
+    starts = federation.starts(6)
+    masked = federation.masked(starts, answers(federation.terms))["hub-a"]
+    assert len(words(masked)) == 6 + SENTINELS
+    assert not (words(masked)[-SENTINELS:] == 1).any()
