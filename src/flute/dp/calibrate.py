@@ -1,0 +1,252 @@
+"""One frozen value that says clip, scale, noise and price of a release, so that they cannot disagree.
+
+Pseudocode of what it prices, per hub (shares m = survivors_min - colluding):
+    rows   = clip(updates, C)                        each |row|_2 <= C
+    sum    = quantise(rows, s)                       each rounded |row|_2 <= D but for chance beta
+    answer = sum + N_Z(0, sigma^2 / m)               sigma/sqrt(m) = hub_sigma
+Whoever opens the total of at least survivors_min answers and subtracts the noise of `colluding` of them
+still faces m shares, variance sigma^2. That is what every hub charges, never less.
+Sources: Kairouz, Liu, Steinke 2021, "The distributed discrete Gaussian mechanism" (sums, rounding); Canonne,
+Kamath, Steinke 2020 (one discrete Gaussian is D^2/(2 sigma^2)-zCDP).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flute.defaults import (
+    GRID_HUB_SIGMA,
+    MAX_HUB_SIGMA,
+    MAX_HUBS,
+    MAX_VECTOR,
+    MIN_HUB_SIGMA,
+    ROUNDING_BETA,
+)
+from flute.dp.clip import MAX_CLIP_NORM, MIN_CLIP_NORM, Array, clip, quantise
+from flute.dp.noise import discrete_gaussian
+from flute.errors import MisuseError
+
+MAX_SCALED_NORM: Final = 2.0**40
+"""C times s: two million patients then fit an int64 sum with a guard bit, whatever their data."""
+MAX_ROUNDING_COST: Final = 1.025
+"""Sensitivity after rounding over before; the grid is refined while rounding costs more noise than that."""
+MIN_NORM_PER_ROOT: Final = 2.26
+"""C s / sqrt(d) that the finest grid must reach: from there on rounding is a minor part of the price."""
+_FLOAT_MARGIN: Final = 1 + 2.0**-40
+"""Covers every float operation between a clipped row and its price."""
+_ROUNDING_SHARE: Final = 1 - 2.0**-20
+"""Part of beta that rounding gets; the rest is for the sampler's error, which is far smaller (noise.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """Clip norm, grid, noise and price of one opened sum. Frozen; checked when made.
+
+    clip_norm: C, L2 per patient, unit of the update. size: d. scale: s, grid steps per unit.
+    hub_sigma: deviation of one hub's noise on the grid (`sigma` follows from it).
+    hubs: n, how many answer when all do. survivors_min: fewest answers a hub lets be opened (it checks).
+    colluding: c, hubs whose noise the coordinator may know. A release of one hub alone: n = 1, 1 survivor, c = 0.
+
+    Raises: MisuseError: a number that is not finite or not positive; fewer than one honest share left; noise
+        too small to add up to a discrete Gaussian, or too large to draw; a size or n beyond the limits.
+    """
+
+    clip_norm: float
+    size: int
+    scale: float
+    hub_sigma: float
+    hubs: int
+    survivors_min: int
+    colluding: int
+
+    def __post_init__(self) -> None:
+        _require_hubs(self.hubs, self.survivors_min, self.colluding)
+        _require_shape(self.clip_norm, self.size)
+        if not (math.isfinite(self.scale) and self.scale > 0 and self.clip_norm * self.scale <= MAX_SCALED_NORM):
+            raise MisuseError(f"A scale must be positive, with clip norm times scale up to 2^40; it is {self.scale}.")
+        if not MIN_HUB_SIGMA <= self.hub_sigma <= MAX_HUB_SIGMA:
+            raise MisuseError(
+                f"A hub's own noise must have a deviation of {MIN_HUB_SIGMA:g} to {MAX_HUB_SIGMA:g} on the grid, not "
+                f"{self.hub_sigma}. Noise below that does not add up to what is charged."
+            )
+
+    @property
+    def shares(self) -> int:
+        """m: shares of noise that remain when the worst permitted coalition subtracts its own."""
+        return self.survivors_min - self.colluding
+
+    @property
+    def sigma(self) -> float:
+        """Deviation on the grid of the noise that is charged for: hub_sigma sqrt(m)."""
+        return self.hub_sigma * math.sqrt(self.shares)
+
+    @property
+    def total_sigma(self) -> float:
+        """Deviation on the grid of the noise in the total when all n hubs answer: what a result's reader sees."""
+        return self.hub_sigma * math.sqrt(self.hubs)
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 norm on the grid that one patient's rounded row exceeds with a chance of at most beta."""
+        return widened_sensitivity(self.clip_norm * self.scale, self.size)
+
+    @property
+    def delta(self) -> float:
+        """What every release of this mechanism adds to delta: the chance beta, and the sampler's error in it."""
+        return ROUNDING_BETA
+
+    @property
+    def rho(self) -> float:
+        """zCDP price for one patient added or removed at one hub, rounded up; `delta` comes with it."""
+        return self.rho_against(self.shares)
+
+    def rho_against(self, honest_shares: int) -> float:
+        """The price if only `honest_shares` shares of noise are unknown to whoever looks; infinite for none.
+
+        (D/sigma + tau sqrt(d))^2 / 2 with sigma^2 = shares hub_sigma^2; tau < 3e-37 for hub_sigma >= 3, n <= 30.
+        Source: Kairouz, Liu, Steinke 2021, on sums of discrete Gaussians.
+        """
+        if honest_shares < 1:
+            return math.inf
+        slack = sum_slack(self.hub_sigma, honest_shares) * math.sqrt(self.size)
+        mu = self.sensitivity / (self.hub_sigma * math.sqrt(honest_shares)) + slack
+        return mu * mu / 2 * _FLOAT_MARGIN
+
+    def views(self) -> Views:
+        """What each kind of onlooker faces; DESIGN asks that all be shown."""
+        return Views(
+            outsider=self.rho_against(self._left(0)),
+            one_hub=self.rho_against(self._left(1)),
+            charged=self.rho,
+            two_hubs=self.rho_against(self._left(2)),
+        )
+
+    def _left(self, known: int) -> int:
+        """Shares left when all answered and `known` other hubs' noise is known; a patient's own hub is honest."""
+        return self.hubs - min(known, self.hubs - 1)
+
+    def contribution(self, updates: Array, *, rand: bytes) -> NDArray[np.int64]:
+        """What leaves for the masks, int64 [d]: rows float64 [n patients, d] clipped, rounded, added, noised.
+
+        A table without rows gives noise alone; a step that failed is answered with that.
+        Args: rand: 64 bytes, fresh operating-system entropy for every release: 32 for rounding, 32 for noise.
+        Raises: MisuseError: rows of another size, or `rand` of another length.
+        """
+        if updates.ndim != 2 or updates.shape[1] != self.size or len(rand) != 64:
+            raise MisuseError(f"This release takes rows of {self.size} numbers and 64 fresh bytes.")
+        rounded = quantise(clip(updates, self.clip_norm), self.scale, rand[:32])
+        return rounded + discrete_gaussian(self.hub_sigma, self.size, rand[32:])
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """rho against each onlooker when all hubs answered.
+
+    outsider: knows nobody's noise. one_hub: another hub that subtracts its own. charged: the worst coalition
+    that the agreement permits, at the fewest survivors. two_hubs: the coordinator with two other hubs, beyond
+    what is permitted where colluding is 1: not a promise, shown so that people know.
+    """
+
+    outsider: float
+    one_hub: float
+    charged: float
+    two_hubs: float
+
+
+def mechanism_for(
+    rho: float, clip_norm: float, size: int, hubs: int, survivors_min: int, colluding: int
+) -> Mechanism:
+    """The mechanism of at most `rho` with the least relative noise whose hub sigma is a grid default.
+
+    A hub's noise is GRID_HUB_SIGMA on the grid (one sampling table for all), and the scale is the largest whose
+    price, rounding included, is within `rho`. The grid is refined by doubling hub sigma while rounding costs more
+    than MAX_ROUNDING_COST: long vectors, small budgets.
+    Guarantees: result.rho <= rho, and above rho (1 - 1e-9).
+    Raises: MisuseError: rho not positive and finite; as `Mechanism`; a budget so small, or a vector so long, that
+        rounding alone would use it up on the finest grid.
+    """
+    if not (math.isfinite(rho) and rho > 0):
+        raise MisuseError(f"A price must be positive and finite, not {rho}.")
+    _require_hubs(hubs, survivors_min, colluding)
+    _require_shape(clip_norm, size)
+    hub_sigma = GRID_HUB_SIGMA
+    reach = math.sqrt(2 * rho * (survivors_min - colluding))
+    norm = _norm_within(reach * hub_sigma, size)
+    while widened_sensitivity(norm, size) > MAX_ROUNDING_COST * norm and hub_sigma < MAX_HUB_SIGMA:
+        hub_sigma *= 2
+        norm = _norm_within(reach * hub_sigma, size)
+    if norm < MIN_NORM_PER_ROOT * math.sqrt(size):
+        raise MisuseError(
+            f"A budget of rho = {rho:.3g} is too small for a vector of {size} numbers: rounding them would use much "
+            "of it. Ask for fewer numbers or fewer steps, or give the question more of the budget."
+        )
+    return Mechanism(
+        clip_norm=clip_norm,
+        size=size,
+        scale=norm / clip_norm,
+        hub_sigma=hub_sigma,
+        hubs=hubs,
+        survivors_min=survivors_min,
+        colluding=colluding,
+    )
+
+
+def _norm_within(reach: float, size: int) -> float:
+    """The largest C s, up to a 1e-11 part, whose widened sensitivity is within `reach`; 0 where none is."""
+    target = reach * (1 - 2.0**-37)
+    low, high = 0.0, min(target, MAX_SCALED_NORM)
+    for _ in range(100):
+        middle = (low + high) / 2
+        if widened_sensitivity(middle, size) <= target:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def widened_sensitivity(norm: float, size: int) -> float:
+    """How long one patient's row can be after unbiased rounding, but for a chance of at most ROUNDING_BETA.
+
+    `norm`: C s, its length before, on the grid. min(Cs + sqrt(d), sqrt((Cs)^2 + d/4 + sqrt(2 ln 1/beta)
+    (Cs + sqrt(d)/2))): the first always holds (a coordinate moves by less than 1), the second but for beta (its
+    square is at most d/4 above on average, and concentrates).
+    Source: Kairouz, Liu, Steinke 2021, on randomised rounding, without conditioning: beta goes to delta instead.
+    """
+    root = math.sqrt(size)
+    deviation = math.sqrt(-2 * math.log(ROUNDING_BETA * _ROUNDING_SHARE))
+    likely = math.sqrt(norm * norm + size / 4 + deviation * (norm + root / 2))
+    return min(norm + root, likely) * _FLOAT_MARGIN
+
+
+def sum_slack(hub_sigma: float, shares: int) -> float:
+    """tau: how far a sum of `shares` discrete Gaussians is from one, 10 sum_k exp(-2 pi^2 sigma^2 k/(k+1)).
+
+    3e-38 at hub sigma 3 with two shares; 5e-4 at 1; 0 for a single share.
+    """
+    factor = -2 * math.pi**2 * hub_sigma**2
+    return 10 * math.fsum(math.exp(factor * k / (k + 1)) for k in range(1, shares))
+
+
+def _require_hubs(hubs: int, survivors_min: int, colluding: int) -> None:
+    if not (1 <= survivors_min <= hubs <= MAX_HUBS and colluding >= 0):
+        raise MisuseError(
+            f"Of {hubs} hubs (1 to {MAX_HUBS}), at least {survivors_min} are to survive and {colluding} may collude: "
+            "these numbers do not fit together."
+        )
+    if survivors_min - colluding < 1:
+        raise MisuseError(
+            f"With {survivors_min} surviving hubs and {colluding} colluding no honest noise is left; require more "
+            "survivors or permit fewer colluders."
+        )
+
+
+def _require_shape(clip_norm: float, size: int) -> None:
+    if not MIN_CLIP_NORM <= clip_norm <= MAX_CLIP_NORM:
+        raise MisuseError(f"A clip norm must be positive and finite, not {clip_norm}.")
+    if not 1 <= size <= MAX_VECTOR:
+        raise MisuseError(f"A vector must have 1 to {MAX_VECTOR} coordinates, not {size}.")
