@@ -1,0 +1,165 @@
+"""Whose budget a charge falls on, what may be spent there, and what has been.
+
+Amounts are zCDP rho and delta, which add up over adaptive questions: Bun and Steinke 2016 (arXiv:1605.02065),
+Lemma 1.7; the check before every step is a valid filter: Feldman and Zrnic 2021 (arXiv:2008.11193). Sums are
+exact fractions of the IEEE values: no rounding, so they cannot drift low.
+Exact releases are outside any epsilon: they are counted in numbers opened, and make their persons' account
+unbounded for good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Final
+
+from flute.errors import BudgetExceeded, ExactNotAllowed, MisuseError
+from flute.ledger.charge import Charge
+
+
+class Level(StrEnum):
+    """Whose account: outermost first. A level more is a member here and a line in `KEYS` and `_WORDS`."""
+
+    HUB = "hub"
+    PERSONS = "persons"
+    STUDY = "study"
+    ASKER = "asker"
+    QUESTION = "question"
+
+
+KEYS: Final[Mapping[Level, Callable[[Charge], str]]] = {
+    Level.HUB: lambda charge: "",
+    Level.PERSONS: lambda charge: charge.persons,
+    Level.STUDY: lambda charge: charge.study,
+    Level.ASKER: lambda charge: charge.asker,
+    Level.QUESTION: lambda charge: f"{charge.study}/{charge.question}",
+}
+_WORDS: Final[Mapping[Level, str]] = {
+    Level.HUB: "all studies at this hub together",
+    Level.PERSONS: "all studies over dataset {} together",
+    Level.STUDY: "study {}",
+    Level.ASKER: "all questions of {}",
+    Level.QUESTION: "question {}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be spent. rho: zCDP; delta: added deltas; max_numbers: coordinates opened exactly.
+
+    mixed: a study may be asked both privately and exactly, and its agreement says that epsilon then bounds
+    nothing. Off unless both sides agreed to it.
+    """
+
+    rho: float
+    delta: float
+    max_numbers: int = 0
+    exact_allowed: bool = False
+    mixed: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rho) and math.isfinite(self.delta) and min(self.rho, self.delta) >= 0):
+            raise MisuseError("A ceiling's rho and delta must be finite and not negative.")
+        if self.max_numbers < 0:
+            raise MisuseError("A ceiling cannot allow a negative number of exact numbers.")
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A policy over every account of a level, each by itself, or over the one named `of`."""
+
+    level: Level
+    policy: Policy
+    of: str | None = None
+
+    def over(self, key: str) -> bool:
+        return self.of is None or self.of == key
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One account. rho and delta are rounded up, what is left is rounded down; left is infinite without a ceiling.
+
+    exact: numbers of this account were opened exactly. unbounded: exact numbers were opened about its
+    persons, in this study or another: epsilon is infinite for them, the noised answers add at most `rho`.
+    """
+
+    level: Level
+    key: str
+    reserved: float
+    settled: float
+    left: float
+    delta: float
+    delta_left: float
+    exact_numbers: int
+    numbers_left: float
+    exact: bool
+    unbounded: bool
+
+
+@dataclass(slots=True)
+class Account:
+    """Sums over the charges of one account. `settled`: the part of `rho` whose release has ended."""
+
+    rho: Fraction = Fraction(0)
+    settled: Fraction = Fraction(0)
+    delta: Fraction = Fraction(0)
+    numbers: int = 0
+    modes: set[str] = field(default_factory=set)
+    persons: set[str] = field(default_factory=set)
+
+    def enter(self, charge: Charge) -> None:
+        self.rho += Fraction(charge.rho)
+        self.delta += Fraction(charge.delta)
+        self.numbers += charge.numbers
+        self.modes.add(charge.mode)
+        self.persons.add(charge.persons)
+
+
+def require_under(charge: Charge, account: Account, ceiling: Ceiling) -> None:
+    """Raises: BudgetExceeded: `account` has less room under `ceiling` than `charge` costs.
+    ExactNotAllowed: the charge is exact and the ceiling allows none."""
+    policy, over = ceiling.policy, _WORDS[ceiling.level].format(KEYS[ceiling.level](charge))
+    if charge.mode == "exact":
+        _require_numbers(charge.numbers, account, policy, over)
+        return
+    _require_amount("rho (zCDP)", charge.rho, account.rho, policy.rho, over)
+    _require_amount("added delta", charge.delta, account.delta, policy.delta, over)
+
+
+def _require_numbers(asked: int, account: Account, policy: Policy, over: str) -> None:
+    if not policy.exact_allowed:
+        raise ExactNotAllowed(
+            f"Exact results are not allowed for {over}. Nothing was read. Propose a private study, or ask this hub's "
+            "owner to allow exact ones."
+        )
+    left = max(0, policy.max_numbers - account.numbers)
+    if asked > left:
+        raise BudgetExceeded(
+            f"The question opens {asked} exact numbers, but {left} of {policy.max_numbers} are left for {over}. "
+            "Nothing was read. Ask for fewer, or ask this hub's owner to raise the ceiling."
+        )
+
+
+def _require_amount(what: str, asked: float, spent: Fraction, ceiling: float, over: str) -> None:
+    if spent + Fraction(asked) > Fraction(ceiling):
+        left = round_down(max(Fraction(0), Fraction(ceiling) - spent))
+        raise BudgetExceeded(
+            f"The question costs {asked!r} of {what}, but {left!r} of {ceiling!r} is left for {over}. Nothing was "
+            "read. Ask less or accept more noise, or ask this hub's owner to raise the ceiling."
+        )
+
+
+def round_up(exact: Fraction) -> float:
+    """The nearest float that is not on the wrong side."""
+    near = float(exact)
+    return near if Fraction(near) >= exact else math.nextafter(near, math.inf)
+
+
+def round_down(exact: Fraction) -> float:
+    """The nearest float that is not on the wrong side."""
+    near = float(exact)
+    return near if Fraction(near) <= exact else math.nextafter(near, -math.inf)

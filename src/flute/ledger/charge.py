@@ -1,0 +1,58 @@
+"""The price of one release, as the journal and the budget both read it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from flute.messages.envelope import MaybeDigest
+from flute.messages.limits import Count, Digest, Name, PartyId, StudyId
+
+Price = Annotated[float, Meta(ge=0, le=1e6)]
+Delta = Annotated[float, Meta(ge=0, le=1)]
+ChargeMode = Literal["private", "exact"]
+Outcome = Literal["released", "aborted", "failed"]
+"""How a release ended. The charge stands whatever it was."""
+
+
+class Charge(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one release costs, as the hub itself computed it. The asker states none of it.
+
+    rho: zCDP of one patient's whole contribution (add or remove one patient), for the noise that is left when
+    the worst permitted coalition subtracts its own. delta: added outright (rounding), once per charge.
+    numbers: coordinates opened exactly; 0 in private mode, while rho and delta are 0 in exact mode.
+    """
+
+    release_id: Digest
+    """Digest of the question as it was signed, with its context."""
+    study: Annotated[StudyId, Meta(min_length=1)]
+    question: Name
+    step: Count
+    asker: PartyId
+    mode: ChargeMode
+    rho: Price
+    delta: Delta
+    numbers: Count
+    plan: Name
+    persons: Name
+    """Whose budget it falls on: the dataset's name. Datasets that share patients must share this name."""
+    snapshot: Digest
+    """Digest of the frozen records the question was put to."""
+    hub_set: MaybeDigest = b""
+    """Digest of the hubs whose answers are summed; empty where this hub answers for itself."""
+
+    @property
+    def price(self) -> str:
+        if self.mode == "exact":
+            return f"{self.numbers} exact numbers (epsilon infinite)"
+        return f"rho {self.rho!r} (zCDP) and delta {self.delta!r}"
+
+    @property
+    def where(self) -> str:
+        return f"step {self.step} of question {self.question} of study {self.study}"
+
+
+def short(value: bytes) -> str:
+    """The first letters of a digest, for people."""
+    return value.hex()[:12]
