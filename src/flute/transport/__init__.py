@@ -1,0 +1,1 @@
+"""How envelopes travel: the engine's wire with durable mailboxes, and a channel within one process."""
