@@ -1,0 +1,206 @@
+"""What an algorithm is: it declares, prices nothing, sends nothing.
+
+An algorithm turns rows into per-patient updates whose *sum over patients and hubs* is all it ever sees
+again, and turns opened sums into a result. It runs unchanged under every plan that offers the operations
+it needs. Everything that decides privacy is fixed beforehand by `outline`, a function of the signed study
+agreement alone: how many vectors are opened, how long each is, how far one patient can move it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from flute.data.dataset import Dataset
+from flute.data.variables import Array, Variable
+from flute.messages.limits import Name
+
+Mode = Literal["private", "exact"]
+Scope = Literal["pooled", "each"]
+
+
+class Operation(StrEnum):
+    """What an algorithm asks of a plan."""
+
+    SUMS = "sums"
+    PRODUCTS = "products"
+    COMPARISONS = "comparisons"
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyStatement:
+    """Without one, an algorithm cannot be registered. Sentences are for a data protection officer."""
+
+    released: str
+    """What becomes known when it ran."""
+    bounded_by: str
+    """How one patient's contribution is bounded (norm, clip), and where the bound comes from."""
+    leaked_otherwise: str
+    """What becomes known besides, in private and in exact mode."""
+    unit: str = "patient, added or removed, at one hub"
+    norm: str = "L2"
+    event: str = "discrete Gaussian noise on a clipped sum (zCDP)"
+
+
+class StudyVariable(Struct, frozen=True, forbid_unknown_fields=True):
+    """A variable as one study uses it: what it is, and how it enters a model.
+
+    log: natural logarithm first. scale "reference": (x - centre) / spread, both public constants of the
+    study file (by default the middle and a quarter of the declared range, after the logarithm);
+    "pooled": by the pooled mean and standard deviation, which an exact fit reads off its first opened sums
+    (refused in private mode); "none": as is.
+    reference_level: the category's level that gets no column of its own.
+    """
+
+    variable: Variable
+    log: bool = False
+    scale: Literal["none", "reference", "pooled"] = "none"
+    centre: float = 0.0
+    spread: Annotated[float, Meta(gt=0)] = 1.0
+    reference_level: str = ""
+
+
+class Describe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="describe"):
+    """Counts, histograms, means, deviations and quantiles of variables, `bins` equal bins over each range."""
+
+    variables: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
+    bins: Annotated[int, Meta(ge=4, le=1024)] = 64
+
+
+class LogisticRegression(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="logistic-regression"
+):
+    """Unpenalised maximum likelihood in exact mode; noised Hessian bound and gradient steps in private mode."""
+
+    outcome: Name
+    predictors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
+
+
+class Evaluate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="evaluate"):
+    """ROC, AUC, calibration, Brier score and net benefit of models that earlier questions of the study made.
+
+    `models`: ids of logistic-regression questions. `by`: a category variable for risk by level, or empty.
+    """
+
+    models: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=8)]
+    by: Annotated[str, Meta(max_length=64)] = ""
+    bins: Annotated[int, Meta(ge=8, le=256)] = 64
+
+
+Spec = Describe | LogisticRegression | Evaluate
+"""The closed union of what a study can ask. A new algorithm adds its struct here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a study agreement fixes for every algorithm; public, the same at all parties."""
+
+    variables: Mapping[str, StudyVariable]
+    missing: Literal["drop", "indicate"]
+    """drop: a patient with a missing value in a needed variable is left out of that question.
+    indicate: a missing predictor takes its reference value and a 0/1 column says so."""
+    mode: Mode
+    hubs: tuple[str, ...]
+    questions: Mapping[str, tuple[Spec, Scope]]
+    """All questions of the study by id: `evaluate` looks up the models it scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepShape:
+    """One vector that may be opened.
+
+    size: coordinates. clip_norm: L2 bound of one patient's row, in the update's own unit; rows are clipped
+    to it in private mode. weight: the step's part of its question's privacy budget (all steps of a question
+    add up to 1). magnitude: public bound of any |coordinate| of one patient's row, for exact fixed point.
+    """
+
+    name: str
+    size: int
+    clip_norm: float
+    weight: float
+    magnitude: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One opened total: `total` float64 [size]; `sigma`: deviation of the noise on each coordinate as an
+    outsider sees it, in the update's unit, 0 in exact mode."""
+
+    parameters: tuple[float, ...]
+    total: Array
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The next step's public parameters (coefficients so far, centres and spreads)."""
+
+    parameters: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The result, as plain JSON-able values."""
+
+    result: dict[str, Any]
+
+
+class Algorithm(Protocol):
+    """One algorithm. Stateless: every method is a pure function of its arguments.
+
+    `spec` is the algorithm's own struct of the closed union `Spec`.
+    """
+
+    name: ClassVar[str]
+    statement: ClassVar[PrivacyStatement]
+    operations: ClassVar[frozenset[Operation]]
+
+    def check(self, spec: Any, setting: Setting) -> None:
+        """Raises: StudyFileError: what in the study file cannot be carried out, and what to write instead."""
+        ...
+
+    def fields(self, spec: Any, setting: Setting) -> tuple[str, ...]:
+        """Variables that the hub must read for this question, no others."""
+        ...
+
+    def outline(self, spec: Any, setting: Setting) -> tuple[StepShape, ...]:
+        """Every vector that may be opened, in order, from public facts only. In exact mode the longest run."""
+        ...
+
+    def update(self, spec: Any, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+        """Per-patient rows float64 [n, outline[step].size]; the hub clips, sums, covers and masks them.
+
+        Must not fail, nor take longer, on account of what one patient's values are.
+        Raises: MisuseError: parameters of the wrong length or not finite.
+        """
+        ...
+
+    def cells(self, spec: Any, setting: Setting, data: Dataset) -> NDArray[np.int64]:
+        """Exact mode: how many persons stand behind each count this question could show; the hub's own
+        disclosure floor is held against every one that is not 0."""
+        ...
+
+    def next(
+        self, spec: Any, setting: Setting, history: Sequence[Opened], inputs: Mapping[str, dict[str, Any]]
+    ) -> Ask | Finished:
+        """What to ask after the totals opened so far, or the result.
+
+        `inputs`: results of earlier questions by model reference (`evaluate` needs them).
+        Deterministic: a coordinator that was killed gets the same answer from the stored totals.
+        """
+        ...
+
+
+def model_references(models: Sequence[str], setting: Setting) -> tuple[str, ...]:
+    """Question ids, those of scope "each" expanded to one reference per hub: `own@huvh`."""
+    expanded: list[str] = []
+    for model in models:
+        _, scope = setting.questions[model]
+        expanded += [f"{model}@{hub}" for hub in setting.hubs] if scope == "each" else [model]
+    return tuple(expanded)
