@@ -1,0 +1,284 @@
+"""Study runs as a durable state machine: killed at any step, the coordinator goes on where it was.
+
+    study   consenting -> ready -> running -> finished
+                 any of these -> stopped (with the reason in words)
+    round   gathering -> asked -> masked -> echoed -> opened        pooled, under masks
+            asked -> opened                                         a hub's own answer
+                 any of these -> failed (repeated with fresh tickets and noise, and charged again)
+
+Every transition is one transaction that also stores what is to be sent; sending comes after. `tick` looks
+at what is stored and does what can be done, so it may be called at any time, in any state, any number of
+times: after a message, after a restart, by a clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from flute.algorithms.contract import Finished
+from flute.algorithms.contract import Opened as OpenedTotal
+from flute.coordinator.desk import Desk
+from flute.coordinator.exchange import Exchange
+from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
+from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
+from flute.errors import BadMessageError, FluteError, NotInRoster, WrongStudy
+from flute.messages.answer import (
+    Consent,
+    Refused,
+    TicketGiven,
+)
+from flute.messages.envelope import Opened
+from flute.messages.question import (
+    Proposal,
+    StudyClosed,
+)
+from flute.study import sides
+from flute.study.agreement import Agreement
+from flute.study.check import Checked, checked_agreement
+from flute.study.program import Track, next_step, tracks
+from flute.study.protection import uncover
+
+LOG = logging.getLogger("flute.coordinator")
+PROPOSE_AGAIN_S: Final = 30.0
+"""Stewards take days; a hub that was away learns of a proposal this soon."""
+ENDED: Final = ("finished", "stopped")
+
+
+class Runner:
+    """Drives every study. One per coordinator; `receive` and `tick` may be called from any thread."""
+
+    def __init__(self, rounds: Rounds, desk: Desk, *, timeout_s: float = ROUND_TIMEOUT_S) -> None:
+        self._rounds = rounds
+        self._desk = desk
+        self._timeout_s = timeout_s
+        self._lock = threading.RLock()
+        self._proposed: dict[str, float] = {}  # study -> when its open proposals were last offered
+        self._exchange = Exchange(rounds, desk, timeout_s)
+
+    # --- what people ask --------------------------------------------------------------------------
+
+    def propose(self, raw: bytes, signature: bytes, agreement: Agreement, digest: bytes) -> None:
+        """A checked and signed agreement becomes a study; every hub's steward is asked."""
+        with self._lock:
+            if self._rounds.study(agreement.study) is not None:
+                raise WrongStudy(f"There is a study {agreement.study} already; choose another name.")
+            row = StudyRow(agreement.study, raw, signature, digest, "consenting", "", self._desk.now(), 0)
+            self._rounds.add_study(row, agreement.hubs)
+            self._ask_consent(row)
+
+    def run(self, study: str) -> None:
+        """Raises: WrongStudy: no such study, or it is not ready (who has not consented yet)."""
+        with self._lock:
+            row = self._study(study)
+            if row.state == "running":
+                return
+            if row.state != "ready":
+                waiting = [h for h, c in self._rounds.consents(study).items() if c["decision"] == "asked"]
+                why = f"waiting for consent of {', '.join(sorted(waiting))}" if waiting else row.why or row.state
+                raise WrongStudy(f"Study {study} cannot run: {why}.")
+            self._rounds.set_study(study, "running")
+            self.tick(study)
+
+    def stop(self, study: str, why: str) -> None:
+        with self._lock:
+            row = self._study(study)
+            if row.state not in ENDED:
+                self._stop(row, why)
+
+    # --- what hubs say ----------------------------------------------------------------------------
+
+    def receive(self, raw: bytes) -> None:
+        """One envelope from the channel. Bytes that do not pass are dropped and logged, never acted upon."""
+        with self._lock:
+            try:
+                opened = self._desk.open(raw)
+            except (BadMessageError, NotInRoster) as error:
+                LOG.warning("dropped a message: %s", error.text)
+                return
+            header = opened.header
+            self._rounds.count_traffic(header.study, header.sender, "coordinator", header.kind, len(raw))
+            if isinstance(opened.body, Consent):
+                self._consent(opened, opened.body)
+            else:
+                self._answer(opened, raw)
+
+    def _consent(self, opened: Opened, consent: Consent) -> None:
+        hub, row = opened.header.sender, self._rounds.study(opened.header.study)
+        if row is None or row.digest != consent.agreement or hub not in self._rounds.consents(row.study):
+            LOG.warning("dropped a consent of %s to an agreement it was not asked for", hub)
+            return
+        key = None
+        if consent.key is not None:
+            try:
+                agreement = checked_agreement(row.agreement).agreement
+                terms = sides.group_terms(agreement, row.digest, self._desk.roster)
+                sides.check_study_key(consent.key, terms, sides.hub_keys(agreement, self._desk.roster))
+            except FluteError as error:
+                LOG.warning("dropped a consent of %s: %s", hub, error.text)
+                return
+            key = msgspec.msgpack.encode(consent.key)
+        self._rounds.set_consent(row.study, hub, consent.decision, key, consent.snapshot, self._desk.now())
+        if row.state in ENDED:
+            return  # what was opened before stays opened
+        if consent.decision == "withdrawn":
+            self._stop(row, f"{hub} withdrew its consent")
+        elif consent.decision == "denied":
+            self._stop(row, f"{hub} did not consent")
+        self.tick(row.study)
+
+    def _answer(self, opened: Opened, raw: bytes) -> None:
+        asked = self._rounds.asked_by(opened.header.answers)
+        if asked is None:
+            if isinstance(opened.body, Refused):
+                LOG.warning("%s refused: %s", opened.header.sender, opened.body.text)
+            return
+        round_id, hub, _ = asked
+        if hub != opened.header.sender:
+            LOG.warning("%s answered a message to %s; dropped", opened.header.sender, hub)
+            return
+        body = msgspec.msgpack.encode(opened.body)
+        self._rounds.add_answer(round_id, hub, opened.header.kind, opened.digest, raw, body)
+        if isinstance(opened.body, TicketGiven):
+            self._exchange.keep_ticket(opened.header.study, hub, opened.body.ticket)
+        current = self._rounds.round(round_id)
+        if current is not None:
+            self.tick(current.study)
+
+    # --- what time brings ---------------------------------------------------------------------------
+
+    def tick_all(self) -> None:
+        """Called by a clock and after a restart."""
+        with self._lock:
+            for row in self._rounds.studies():
+                if row.state in ("consenting", "running"):
+                    self.tick(row.study)
+
+    def tick(self, study: str) -> None:
+        """Do all that can be done for a study now."""
+        with self._lock:
+            row = self._study(study)
+            if row.state == "consenting":
+                decisions = {c["decision"] for c in self._rounds.consents(study).values()}
+                if decisions == {"granted"}:
+                    self._rounds.set_study(study, "ready")
+                else:
+                    self._ask_consent(row)
+            elif row.state == "running":
+                try:
+                    while self._running(study) and self._step(row):
+                        pass
+                except FluteError as error:
+                    self._stop(row, error.text)
+                except Exception:
+                    LOG.exception("study %s", study)
+                    self._stop(row, "an internal error at the coordinator; its log has the reason")
+
+    def _ask_consent(self, row: StudyRow) -> None:
+        """Proposals are offered again every few seconds until the steward has decided; hubs know them again."""
+        if time.monotonic() - self._proposed.get(row.study, -PROPOSE_AGAIN_S) < PROPOSE_AGAIN_S:
+            return
+        self._proposed[row.study] = time.monotonic()
+        for hub, consent in self._rounds.consents(row.study).items():
+            if consent["decision"] == "asked":
+                self._exchange.send(hub, Proposal(row.agreement, row.signature), row.study)
+
+    def _step(self, row: StudyRow) -> bool:
+        """One piece of work on a running study; False when only waiting is left."""
+        agreement = checked_agreement(row.agreement).agreement
+        results = self._rounds.results(row.study)
+        for group in tracks(agreement):
+            open_tracks = [t for t in group if t.reference not in results]
+            if open_tracks:
+                moved = [
+                    self._step_track(row, agreement, t, results) for t in open_tracks if self._running(row.study)
+                ]
+                return any(moved)
+        self._finish(row)
+        return False
+
+    def _step_track(
+        self, row: StudyRow, agreement: Agreement, track: Track, results: Mapping[str, dict[str, Any]]
+    ) -> bool:
+        past = self._rounds.rounds(row.study, track.question.id, track.party)
+        if past and past[-1].state in ACTIVE:
+            return self._progress(row, agreement, past[-1])
+        failed = [r for r in past if r.state == "failed" and r.step == past[-1].step]
+        if past and past[-1].state == "failed" and len(failed) >= ROUND_ATTEMPTS:
+            self._stop(row, f"question {track.question.id} failed {len(failed)} times; the last time: {past[-1].why}")
+            return False
+        done = [r for r in past if r.state == "opened"]
+        step = next_step(agreement, track, self._history(checked_agreement(row.agreement), track, done), results)
+        if isinstance(step, Finished):
+            self._rounds.put_result(row.study, track.reference, step.result, self._desk.now())
+            return True
+        attempt = sum(1 for r in past if r.step == len(done))
+        now = time.time()
+        self._rounds.add_round(
+            row.study, track.question.id, track.party, len(done), attempt, list(step.parameters), now,
+            now + self._timeout_s,
+        )  # fmt: skip
+        return True
+
+    def _history(self, checked: Checked, track: Track, done: Sequence[RoundRow]) -> list[OpenedTotal]:
+        steps = checked.prices[track.question.id]
+        history = []
+        for r in done:
+            total, sigma = uncover(np.frombuffer(r.total or b"", dtype="<i8"), steps[r.step])
+            history.append(OpenedTotal(tuple(r.parameters), total, sigma))
+        return history
+
+    # --- rounds -------------------------------------------------------------------------------------
+
+    def _progress(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
+        answers = self._rounds.messages(r.id, outgoing=False)
+        refusal = next((m for m in answers if m.kind == "refused"), None)
+        if refusal is None:
+            return self._exchange.progress(row, agreement, r, answers)
+        self._refused(row, r, refusal)
+        return True
+
+    def _refused(self, row: StudyRow, r: RoundRow, message: MessageRow) -> None:
+        refusal = msgspec.msgpack.decode(message.body, type=Refused)
+        why = f"{message.hub} refused ({refusal.code}): {refusal.text}"
+        if refusal.code in _REPEATABLE:
+            self._exchange.fail(row, r, why)
+        else:
+            self._stop(row, why)
+
+    def _finish(self, row: StudyRow) -> None:
+        """Hubs are told first: a crash in between repeats it, and leaves no hub with keys of an ended study."""
+        self._close(row, "finished", "")
+        self._rounds.set_study(row.study, "finished", "", self._desk.now())
+
+    def _stop(self, row: StudyRow, why: str) -> None:
+        for r in self._rounds.rounds(row.study):
+            if r.state in ACTIVE:
+                self._exchange.tell_aborted(row, r)
+        self._close(row, "stopped", why)
+        self._rounds.stop_study(row.study, why, self._desk.now(), time.time())
+
+    def _close(self, row: StudyRow, state: str, why: str) -> None:
+        for hub, consent in self._rounds.consents(row.study).items():
+            if consent["decision"] in ("granted", "asked"):
+                self._exchange.send(hub, StudyClosed(row.digest, row.study, state, why[:2000]), row.study)
+
+    def _running(self, study: str) -> bool:
+        """As it is now: a piece of work may have stopped the study."""
+        return self._study(study).state == "running"
+
+    def _study(self, study: str) -> StudyRow:
+        row = self._rounds.study(study)
+        if row is None:
+            raise WrongStudy(f"There is no study {study!r} here.")
+        return row
+
+
+_REPEATABLE: Final = frozenset({"stale", "out-of-order", "protocol-aborted", "bad-share", "too-few-hubs", "replayed"})
+"""Refusals that a fresh round may cure; all others are a hub's decision and stop the study."""

@@ -1,0 +1,146 @@
+"""What the coordinator remembers: studies, consents, tickets, rounds and every envelope of a round.
+
+SQLite through SQLAlchemy; the schema is made and changed by the migrations beside this file. The totals it
+holds are opened ones, covered by the hubs' noise; it never has a record or a hub's own answer in clear.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    JSON,
+    Column,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+
+METADATA: Final = MetaData()
+
+STUDY: Final = Table(
+    "study", METADATA,
+    Column("study", String, primary_key=True),
+    Column("agreement", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("state", String, nullable=False),
+    Column("why", String, nullable=False, default=""),
+    Column("proposed_at", Integer, nullable=False),
+    Column("ended_at", Integer, nullable=False, default=0),
+)  # fmt: skip
+
+CONSENT: Final = Table(
+    "consent", METADATA,
+    Column("study", String, primary_key=True),
+    Column("hub", String, primary_key=True),
+    Column("decision", String, nullable=False),
+    Column("key", LargeBinary),
+    Column("snapshot", LargeBinary, nullable=False),
+    Column("at", Integer, nullable=False),
+)  # fmt: skip
+
+TICKET: Final = Table(
+    "ticket", METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("study", String, nullable=False, index=True),
+    Column("hub", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("round", Integer),
+)  # fmt: skip
+
+ROUND: Final = Table(
+    "round", METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("study", String, nullable=False, index=True),
+    Column("question", String, nullable=False),
+    Column("party", String, nullable=False),  # "" for a pooled round, a hub's id for one of its own
+    Column("step", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("why", String, nullable=False, default=""),
+    Column("parameters", JSON, nullable=False),
+    Column("total", LargeBinary),
+    Column("sigma", Float, nullable=False, default=0.0),
+    Column("deadline", Float, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=False, default=0.0),
+    UniqueConstraint("study", "question", "party", "step", "attempt"),
+)  # fmt: skip
+
+MESSAGE: Final = Table(
+    "message", METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("round", Integer, nullable=False, index=True),
+    Column("hub", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("outgoing", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False, index=True),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("round", "hub", "kind", "outgoing"),
+)  # fmt: skip
+
+RESULT: Final = Table(
+    "result", METADATA,
+    Column("study", String, primary_key=True),
+    Column("reference", String, primary_key=True),  # question id, or question@hub
+    Column("result", JSON, nullable=False),
+    Column("at", Integer, nullable=False),
+)  # fmt: skip
+
+TRAFFIC: Final = Table(
+    "traffic", METADATA,
+    Column("study", String, primary_key=True),
+    Column("sender", String, primary_key=True),
+    Column("recipient", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("messages", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)  # fmt: skip
+
+SEEN: Final = Table(
+    "seen", METADATA,
+    Column("nonce", LargeBinary, primary_key=True),
+    Column("forget_at", Integer, nullable=False, index=True),
+)  # fmt: skip
+
+ENROLMENT: Final = Table(
+    "enrolment", METADATA,
+    Column("hub", String, primary_key=True),
+    Column("token", LargeBinary, nullable=False),
+    Column("expires_at", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("request", LargeBinary),
+    Column("admission", LargeBinary),
+)  # fmt: skip
+
+
+def open_store(path: Path) -> Engine:
+    """The database, brought to the newest schema. Every commit is on disk when it returns."""
+    path.touch(mode=0o600, exist_ok=True)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _durable(connection: object, _record: object) -> None:
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return engine

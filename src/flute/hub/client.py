@@ -1,0 +1,62 @@
+"""Talking to a hub through its steward's door, from the same machine and user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import msgspec
+
+from flute.defaults import LOCAL_CALL_TIMEOUT_S
+from flute.errors import PeerUnreachable
+from flute.http import read_answer
+from flute.hub.home import HubHome
+from flute.hub.store import HubPolicy
+
+
+class HubClient:
+    """One hub's door. Raises PeerUnreachable where no service answers, FluteError with the hub's own words."""
+
+    def __init__(self, folder: Path) -> None:
+        self._home = HubHome(folder)
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self._home.socket)),
+            base_url="http://hub",
+            timeout=LOCAL_CALL_TIMEOUT_S,
+        )
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._call("GET", path, params=params)
+
+    def import_records(self, **asked: Any) -> Any:
+        return self._call("POST", "/import", json=asked)
+
+    def decide(self, study: str, decision: str, *, person: str, reason: str = "") -> Any:
+        asked = {"decision": decision, "person": person, "reason": reason}
+        return self._call("POST", f"/studies/{study}/decision", json=asked)
+
+    def set_policy(self, policy: HubPolicy, *, person: str) -> Any:
+        return self._call("PUT", "/policy", json={"policy": msgspec.to_builtins(policy), "person": person})
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> HubClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, path: str, *, params: Any = None, json: Any = None) -> Any:
+        content = None if json is None else msgspec.json.encode(json)
+        try:
+            answer = self._http.request(method, path, params=params, content=content)
+        except httpx.TransportError as error:
+            raise PeerUnreachable(
+                f"No hub service answers in {self._home.folder}; 'flute hub serve {self._home.folder}' starts it."
+            ) from error
+        return read_answer(answer)

@@ -1,0 +1,210 @@
+"""The gate: what has to be true before a row is read. Order is safety, so the checks are numbered.
+
+  1 envelope   size, form, signature, recipient, roster version, clock      BadMessageError
+  2 roster     the coordinator asks, the researcher is enrolled, every hub of the study is still in
+  3 consent    this hub granted this very agreement, and its period runs    NoConsent
+  4 policy     fields not hidden, exact allowed, floor, the step is agreed  FieldHidden, ExactNotAllowed, …
+  5 code       the algorithms here are those that the roster approved       CodeNotApproved
+  6 budget     the price is reserved, on disk                               BudgetExceeded
+Whatever fails is answered with a code and a sentence, and journaled; the record source was not opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from flute.algorithms.registry import algorithm_for, code_digest
+from flute.defaults import MAX_CLOCK_SKEW_S
+from flute.errors import (
+    CodeNotApproved,
+    ExactNotAllowed,
+    FieldHidden,
+    NoConsent,
+    NotInRoster,
+    NotPossible,
+    OutOfOrder,
+    StudyFileError,
+    UnderFloor,
+    WrongStudy,
+)
+from flute.hub.parts import COORDINATOR
+from flute.hub.store import HubPolicy, HubStore, StudyEntry
+from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Reservation
+from flute.ledger.budget import Policy as BudgetPolicy
+from flute.messages.envelope import Bodies, Opened, open_envelope
+from flute.messages.question import OwnQuestion, SecureQuestion
+from flute.primitives.keys import AgreementKey, digest
+from flute.study.agreement import Agreement, Question, check_agreement_signature, read_agreement
+from flute.study.check import Checked, check_study, checked_agreement
+from flute.study.protection import Price, budget_of, study_budget
+from flute.trust.roster import Role, Roster
+
+CODE = "algorithms"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A question that passed all six checks. Only `Gate.admit` makes one."""
+
+    opened: Opened
+    study: StudyEntry
+    agreement: Agreement
+    question: Question
+    step: int
+    parameters: tuple[float, ...]
+    price: Price
+    reservation: Reservation
+
+    @property
+    def release(self) -> bytes:
+        return self.reservation.release_id
+
+
+class Gate:
+    """Holds nothing of its own: every check asks the roster, the store and the ledger as they are now."""
+
+    def __init__(
+        self, me: str, key: AgreementKey, store: HubStore, ledger: Ledger, roster: Callable[[], Roster]
+    ) -> None:
+        self._me = me
+        self._key = key
+        self._store = store
+        self._ledger = ledger
+        self._roster = roster
+
+    def open(self, raw: bytes, accepts: Bodies, now: int) -> Opened:
+        """Checks 1 and 2 for any message: whoever speaks is the coordinator, and in the roster."""
+        roster = self._roster()
+        roster.require_current(now)
+        opened = open_envelope(raw, me=self._me, roster=roster, accepts=accepts, now=now, key=self._key)
+        if opened.header.sender != COORDINATOR:
+            raise NotInRoster(f"Questions come from the coordinator; {opened.header.sender} cannot ask.")
+        return opened
+
+    def check_proposal(self, raw: bytes, signature: bytes) -> Checked:
+        """Is this an agreement that could be carried out here, by people and hubs of the roster?"""
+        agreement = read_agreement(raw)
+        roster = self._roster()
+        check_agreement_signature(raw, signature, roster.signing_key(agreement.researcher))
+        roster.require_role(agreement.researcher, Role.RESEARCHER)
+        if self._me not in agreement.hubs:
+            raise WrongStudy(f"Study {agreement.study} does not name {self._me} among its hubs.")
+        try:
+            return check_study(agreement, roster_hubs=[hub.id for hub in roster.hubs()])
+        except StudyFileError as error:
+            raise NotPossible(f"Study {agreement.study} cannot be carried out: {error.text}") from error
+
+    def consented(self, opened: Opened, agreement_digest: bytes, now: int) -> tuple[StudyEntry, Agreement]:
+        """Checks 2 (people and hubs of the agreement) and 3."""
+        entry = self._store.study(opened.header.study)
+        if entry.digest != agreement_digest:
+            raise WrongStudy(f"The question names another agreement than the one of study {entry.study} here.")
+        agreement = read_agreement(entry.agreement)
+        roster = self._roster()
+        roster.require_role(agreement.researcher, Role.RESEARCHER)
+        for hub in agreement.hubs:
+            roster.signing_key(hub)
+        if entry.state != "granted":
+            raise NoConsent(f"{self._me} has not consented to study {entry.study} (it is {entry.state} here).")
+        if not agreement.starts - MAX_CLOCK_SKEW_S <= now <= agreement.ends:
+            raise NoConsent(f"Study {entry.study} is outside its agreed period.")
+        return entry, agreement
+
+    def admit(self, opened: Opened, now: int) -> Admitted:
+        """All six checks for a question. Returns once the reservation is on disk."""
+        asked = opened.body
+        if not isinstance(asked, SecureQuestion | OwnQuestion):
+            raise OutOfOrder("This message asks nothing.")
+        entry, agreement = self.consented(opened, asked.agreement, now)
+        question = agreement.question(asked.question)
+        if (question.scope == "each") != isinstance(asked, OwnQuestion):
+            raise WrongStudy(f"Question {question.id} was agreed with another scope.")
+        self._require_policy(entry, agreement)
+        price = self._agreed_step(entry, question, asked.step, asked.parameters)
+        self._require_code(agreement)
+        charge = _charge(entry, agreement, asked, price)
+        reservation = self._ledger.reserve(charge, study_ceilings(agreement), now=now)
+        return Admitted(opened, entry, agreement, question, asked.step, asked.parameters, price, reservation)
+
+    def _require_policy(self, entry: StudyEntry, agreement: Agreement) -> None:
+        policy = self._store.policy()
+        hidden = sorted(set(agreement.fields()) & set(policy.hidden))
+        if hidden:
+            raise FieldHidden(f"{self._me} does not share {', '.join(hidden)}; ask its steward or leave it out.")
+        if agreement.mode == "exact" and not policy.exact_allowed:
+            raise ExactNotAllowed(
+                f"{self._me} does not allow exact results; its steward can, or the study can be private."
+            )
+        if agreement.mode == "exact" and not entry.floor_holds:
+            raise UnderFloor(
+                f"{self._me} cannot answer study {entry.study} exactly: some of its counts are under the disclosure "
+                f"floor of {policy.floor} persons. A private study has no floor."
+            )
+
+    def _agreed_step(self, entry: StudyEntry, question: Question, step: int, parameters: tuple[float, ...]) -> Price:
+        steps = checked_agreement(entry.agreement).prices[question.id]
+        if not 0 <= step < len(steps):
+            raise WrongStudy(f"Question {question.id} was agreed with {len(steps)} steps; {step} is none of them.")
+        if not np.all(np.isfinite(parameters)):
+            raise WrongStudy(f"The parameters of question {question.id} are not finite numbers.")
+        return steps[step]
+
+    def _require_code(self, agreement: Agreement) -> None:
+        here = code_digest()
+        if agreement.code != here or self._roster().approved(CODE) != here:
+            raise CodeNotApproved(
+                f"The algorithms installed at {self._me} are not those that the roster and this study approved; "
+                "all hubs need the same released version."
+            )
+
+
+def fields_of(question: Question, agreement: Agreement) -> tuple[str, ...]:
+    return algorithm_for(question.what).fields(question.what, agreement.setting)
+
+
+def release_id(entry: StudyEntry, asked: SecureQuestion | OwnQuestion) -> bytes:
+    """Digest of the question as it was signed, its context (tickets, roster, hub set) included.
+
+    The hub computes it; two questions that differ in anything are two releases, each charged."""
+    return digest(b"flute/release/v1", entry.digest, entry.snapshot, msgspec.msgpack.encode(asked))
+
+
+def study_ceilings(agreement: Agreement) -> tuple[Ceiling, ...]:
+    """What the agreement itself allows, on top of the hub owner's own ceilings."""
+    rho, delta = study_budget(agreement)
+    exact = agreement.mode == "exact"
+    policy = BudgetPolicy(rho=rho, delta=delta, max_numbers=agreement.max_numbers, exact_allowed=exact)
+    return (Ceiling(Level.STUDY, policy, of=agreement.study),)
+
+
+def hub_ceilings(policy: HubPolicy) -> tuple[Ceiling, ...]:
+    """The hub owner's ceilings: over every study, and over all studies of one dataset together."""
+
+    def ceiling(epsilon: float) -> BudgetPolicy:
+        rho, delta = budget_of(epsilon, policy.delta)
+        return BudgetPolicy(rho=rho, delta=delta, max_numbers=policy.max_numbers, exact_allowed=policy.exact_allowed)
+
+    return (Ceiling(Level.STUDY, ceiling(policy.epsilon)), Ceiling(Level.PERSONS, ceiling(policy.epsilon_all)))
+
+
+def _charge(entry: StudyEntry, agreement: Agreement, asked: SecureQuestion | OwnQuestion, price: Price) -> Charge:
+    hubs = sorted(agreement.hubs)
+    return Charge(
+        release_id=release_id(entry, asked),
+        study=entry.study,
+        question=asked.question,
+        step=asked.step,
+        asker=agreement.researcher,
+        mode=agreement.mode,
+        rho=price.rho,
+        delta=price.delta,
+        numbers=price.numbers,
+        plan=agreement.plan.name,
+        persons=agreement.dataset,
+        snapshot=entry.snapshot,
+        hub_set=digest(*(hub.encode() for hub in hubs)) if isinstance(asked, SecureQuestion) else b"",
+    )

@@ -1,0 +1,80 @@
+"""What a hub service is made of, and the few things that all its parts do with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from flute.data.source import RecordSource
+from flute.hub.store import HubStore, StudyEntry
+from flute.hub.trusted import Trust
+from flute.ledger.budget import Ledger
+from flute.ledger.journal import Journal
+from flute.messages.answer import Consent
+from flute.messages.channel import Channel
+from flute.messages.envelope import ID_SIZE, write_envelope
+from flute.primitives.keys import AgreementKey, SigningKey
+from flute.study.agreement import read_agreement
+from flute.study.sides import HubSide
+
+COORDINATOR = "coordinator"
+NO_DIGEST = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The process builds it from the hub's folder (`hub.process`); tests from what they like."""
+
+    me: str
+    signing: SigningKey
+    sealing: AgreementKey
+    store: HubStore
+    journal: Journal
+    ledger: Ledger
+    trust: Trust
+    sources: Callable[[bytes], RecordSource]
+    """Snapshot digest to the frozen records."""
+    channel: Channel
+    now: Callable[[], int]
+    entropy: Callable[[int], bytes] = os.urandom
+    """Fresh operating-system entropy; an argument so that tests can replay."""
+
+    def side(self, entry: StudyEntry) -> HubSide:
+        """This hub in the aggregation of one study."""
+        return HubSide(
+            self.me,
+            read_agreement(entry.agreement),
+            entry.digest,
+            self.trust.roster,
+            load=lambda: self.store.member(entry.study),
+            save=lambda state: self.store.put_member(entry.study, state),
+            key=self.signing,
+            entropy=self.entropy,
+        )
+
+    def decision(self, entry: StudyEntry) -> Consent:
+        """What the coordinator is told of a decided study. A grant comes with a new study key."""
+        if entry.state == "withdrawn":
+            return Consent(entry.digest, "withdrawn", None, NO_DIGEST)
+        if entry.state != "granted":
+            return Consent(entry.digest, "denied", None, NO_DIGEST)
+        return Consent(entry.digest, "granted", self.side(entry).study_key(), entry.snapshot)
+
+    def envelope(self, body: Struct, study: str, answers: bytes, now: int) -> bytes:
+        """A signed message, sealed to the coordinator. Raises: NotInRoster."""
+        roster = self.trust.roster
+        return write_envelope(
+            body,
+            key=self.signing,
+            sender=self.me,
+            recipient=COORDINATOR,
+            roster_version=roster.version,
+            now=now,
+            rand=self.entropy(ID_SIZE),
+            study=study,
+            answers=answers,
+            seal_to=roster.sealing_key(COORDINATOR),
+        )

@@ -1,0 +1,97 @@
+"""The hub as a process: parts from its folder, one thread for messages, the steward's door, a clean end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+
+import flute
+from flute.algorithms.registry import code_digest
+from flute.connectors.snapshot import SnapshotSource
+from flute.defaults import DOOR_STOP_S
+from flute.homes import private_socket
+from flute.hub.door import make_door
+from flute.hub.gate import hub_ceilings
+from flute.hub.home import HubHome
+from flute.hub.parts import Parts
+from flute.hub.service import HubService
+from flute.hub.steward import Steward
+from flute.hub.store import HubStore
+from flute.hub.trusted import Trust
+from flute.ledger.budget import Ledger
+from flute.ledger.entries import ServiceStarted
+from flute.ledger.journal import Journal
+from flute.messages.channel import Channel
+from flute.transport.identity import load_kit
+from flute.transport.relay import RelayChannel
+from flute.trust.keyfiles import load_party_keys
+
+LOG = logging.getLogger("flute.hub")
+
+
+def unix_time() -> int:
+    return int(time.time())
+
+
+def build_parts(home: HubHome, channel: Channel) -> Parts:
+    """Open everything in the folder. Raises: KeyFileError, LedgerError, JournalBroken, MisuseError."""
+    keys = load_party_keys(home.keys)
+    store = HubStore(home.folder)
+    journal = Journal.open(home.journal, keys.signing, create=not home.journal.exists())
+    ledger = Ledger(journal, hub_ceilings(store.policy()))
+    return Parts(
+        me=keys.party,
+        signing=keys.signing,
+        sealing=keys.sealing,
+        store=store,
+        journal=journal,
+        ledger=ledger,
+        trust=Trust.at(home, unix_time()),
+        sources=lambda digest: SnapshotSource(home.folder, digest),
+        channel=channel,
+        now=unix_time,
+    )
+
+
+def serve_hub(folder: Path, *, capture: Path | None = None) -> None:
+    """Run until SIGTERM or SIGINT. `capture`: for tests only, see `transport.relay`."""
+    home = HubHome(folder)
+    config = home.config()
+    channel = RelayChannel(home.mail, config.hub, load_kit(home.kit), capture=capture)
+    try:
+        parts = build_parts(home, channel)
+        _run(home, parts, config.pseudonym_key)
+    finally:
+        channel.close()
+
+
+def _run(home: HubHome, parts: Parts, pseudonym_key: bytes) -> None:
+    parts.journal.append(ServiceStarted(flute.__version__, code_digest()), parts.now())
+    service = HubService(parts)
+    steward = Steward(parts, service.lock, home.folder, pseudonym_key)
+    stop = threading.Event()
+    worker = threading.Thread(target=service.serve, args=(stop,), name="messages", daemon=True)
+    worker.start()
+    door = private_socket(home.socket)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_door(steward, parts),
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=DOOR_STOP_S,
+        )
+    )
+    try:
+        server.run(sockets=[door])
+    finally:
+        stop.set()
+        worker.join(timeout=DOOR_STOP_S)
+        door.close()
+        home.socket.unlink(missing_ok=True)
+        with service.lock:
+            parts.journal.close()
+            parts.store.close()

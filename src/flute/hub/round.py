@@ -1,0 +1,129 @@
+"""From records to a sealed answer: the one file in which records meet what leaves.
+
+    admitted question -> open the source -> per-patient updates -> clip, sum, noise -> mask -> answer
+The reservation is on disk before the source is opened, and the answer is on disk before it leaves: after a
+crash the same question gets the same bytes, or, where the crash came before they were stored, none at all:
+the charge stands, and only a new question, charged anew, gets an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flute.algorithms.contract import StepShape
+from flute.algorithms.registry import algorithm_for
+from flute.data.dataset import Dataset
+from flute.data.source import RecordSource
+from flute.data.variables import Array
+from flute.errors import MisuseError, ProtocolAbortedError
+from flute.hub.gate import Admitted, fields_of
+from flute.hub.store import HubStore
+from flute.ledger.budget import Reservation
+from flute.ledger.entries import RecordSourceOpened
+from flute.ledger.journal import Journal
+from flute.messages.answer import MaskedAnswer, OwnTotal, Receipt
+from flute.messages.question import SecureQuestion
+from flute.study.agreement import Agreement
+from flute.study.protection import RAND_SIZE, cover
+from flute.study.sides import HubSide, step_digest
+
+LOG = logging.getLogger("flute.hub")
+Sources = Callable[[bytes], RecordSource]
+"""Snapshot digest to the frozen records."""
+Entropy = Callable[[int], bytes]
+"""Fresh operating-system entropy; an argument so that tests can replay."""
+
+
+class Round:
+    """Computes answers to admitted questions. Holds no records between calls."""
+
+    def __init__(self, store: HubStore, journal: Journal, sources: Sources, entropy: Entropy) -> None:
+        self._store = store
+        self._journal = journal
+        self._sources = sources
+        self._entropy = entropy
+
+    def pooled(self, admitted: Admitted, side: HubSide, now: int) -> MaskedAnswer:
+        """Message 1. `side` has stored itself, with this very answer, before this returns."""
+        asked = admitted.opened.body
+        if not isinstance(asked, SecureQuestion):
+            raise MisuseError("A pooled answer needs a pooled question.")
+        question = step_digest(asked.agreement, asked.question, asked.step, asked.attempt, asked.parameters)
+        masked = side.begin(asked.start, question)
+        if masked is None:
+            _require_unanswered(admitted.reservation)
+            masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)))
+        return MaskedAnswer(masked, _receipt(admitted.reservation))
+
+    def own(self, admitted: Admitted, now: int) -> OwnTotal:
+        """This hub's own sum, under its own noise alone."""
+        stored = self._store.own_answer(admitted.release)
+        if stored is None:
+            _require_unanswered(admitted.reservation)
+            stored = self._vector(admitted, now, hubs=1).astype("<i8").tobytes()
+            self._store.keep_own_answer(admitted.release, stored)
+        return OwnTotal(stored, _receipt(admitted.reservation))
+
+    def _vector(self, admitted: Admitted, now: int, *, hubs: int) -> NDArray[np.int64]:
+        data = self._records(admitted, now)
+        updates = self._updates(admitted, data)
+        return cover(updates, admitted.price, hubs=hubs, rand=self._entropy(RAND_SIZE))
+
+    def _records(self, admitted: Admitted, now: int) -> Dataset:
+        agreement, question = admitted.agreement, admitted.question
+        names = fields_of(question, agreement)
+        self._journal.append(
+            RecordSourceOpened(agreement.study, question.id, admitted.release, admitted.study.snapshot, names), now
+        )
+        variables = agreement.setting.variables
+        return self._sources(admitted.study.snapshot).open([variables[name].variable for name in names])
+
+    def _updates(self, admitted: Admitted, data: Dataset) -> Array:
+        """The step's rows. A step that fails on someone's values enters the sum as zeros under full noise:
+        whether it failed is itself something about the data, so it must not show. The steward sees the log."""
+        shape = admitted.price.shape
+        algorithm = algorithm_for(admitted.question.what)
+        try:
+            updates = algorithm.update(
+                admitted.question.what, admitted.agreement.setting, admitted.step, admitted.parameters, data
+            )
+        except MisuseError:
+            raise
+        except Exception:
+            LOG.exception("step %s of %s failed; it enters the sum as zero", shape.name, admitted.question.id)
+            return _zeros(data, shape)
+        if updates.shape != (len(data), shape.size):
+            LOG.error("step %s of question %s gave another shape than agreed", shape.name, admitted.question.id)
+            return _zeros(data, shape)
+        return updates
+
+
+def floor_holds(agreement: Agreement, data: Dataset, floor: int) -> bool:
+    """The one yes or no of an exact study: no count it could show lies between 1 and `floor` - 1 persons."""
+    setting = agreement.setting
+    return all(
+        bool(np.all((cells == 0) | (cells >= floor)))
+        for cells in (algorithm_for(q.what).cells(q.what, setting, data) for q in agreement.questions)
+    )
+
+
+def _zeros(data: Dataset, shape: StepShape) -> Array:
+    return np.zeros((len(data), shape.size), dtype=np.float64)
+
+
+def _require_unanswered(reservation: Reservation) -> None:
+    """A charge pays for one answer. Where a crash came between the two, the answer is not computed later: the
+    first one may have left. Raises: ProtocolAbortedError: the coordinator may ask anew, at a new charge."""
+    if not reservation.fresh:
+        raise ProtocolAbortedError(
+            "The hub was interrupted after it had charged this question and before it had answered it. The charge "
+            "stands; the question has to be asked anew, and is charged again."
+        )
+
+
+def _receipt(reservation: Reservation) -> Receipt:
+    return Receipt(reservation.release_id, reservation.position.line, reservation.position.digest)

@@ -1,0 +1,306 @@
+"""The hub service: takes envelopes from the channel, lets the gate decide, answers, journals everything.
+
+One thread deals with messages, one after the other; the steward's door calls the same object under the same
+lock. Every step is idempotent: a message that a crash cut short is delivered again and dealt with again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Struct
+
+from flute.defaults import MAX_TEXT_CHARS
+from flute.errors import (
+    BadMessageError,
+    FluteError,
+    NotInRoster,
+    ProtocolAbortedError,
+    Refusal,
+    WrongStudy,
+)
+from flute.hub.gate import Gate, release_id
+from flute.hub.parts import COORDINATOR, NO_DIGEST, Parts
+from flute.hub.round import Round
+from flute.hub.store import StudyEntry
+from flute.ledger.budget import Outcome
+from flute.ledger.entries import (
+    ProtocolStep,
+    QuestionReceived,
+    Released,
+    Resent,
+    RosterAccepted,
+    StudyProposed,
+    TicketBurnt,
+    TicketDealt,
+)
+from flute.ledger.entries import Refused as RefusedLine
+from flute.ledger.entries import StudyClosed as StudyClosedLine
+from flute.messages.answer import EchoAnswer, Refused, SharesAnswer, TicketGiven
+from flute.messages.channel import Delivery
+from flute.messages.envelope import (
+    Opened,
+    bodies,
+    envelope_digest,
+    open_envelope,
+    parse_envelope,
+)
+from flute.messages.question import (
+    EchoesSaid,
+    OwnQuestion,
+    Proposal,
+    RosterFiles,
+    RoundClosed,
+    SecureQuestion,
+    StudyClosed,
+    SurvivorsSaid,
+    TicketCall,
+)
+from flute.study.agreement import agreement_digest
+from flute.study.sides import named_tickets
+from flute.trust.roster import Roster
+
+LOG = logging.getLogger("flute.hub")
+ACCEPTS = bodies(
+    Proposal, TicketCall, SecureQuestion, OwnQuestion, SurvivorsSaid, EchoesSaid, RoundClosed, StudyClosed
+)  # fmt: skip
+ROSTER_ONLY = bodies(RosterFiles)
+
+
+_AFTER_FAILURE_S = 2.0
+_INTERNAL = "The hub could not deal with this message; its steward finds the reason in the hub's log."
+
+
+class _InternalError(FluteError):
+    """Something of ours broke. The other side learns that and no more."""
+
+    code = "internal-error"
+
+
+class HubService:
+    """Deals with envelopes and with the steward's decisions."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+        self.lock = threading.RLock()
+        self._gate = Gate(parts.me, parts.sealing, parts.store, parts.ledger, lambda: parts.trust.roster)
+        self._round = Round(parts.store, parts.journal, parts.sources, parts.entropy)
+
+    @property
+    def parts(self) -> Parts:
+        return self._p
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def serve(self, stop: threading.Event) -> None:
+        """Deal with messages until told to stop."""
+        while not stop.is_set():
+            delivery = self._p.channel.receive(timeout_s=0.5)
+            if delivery is None:
+                continue
+            try:
+                self.deal(delivery)
+            except Exception:  # a full disk, say: nothing left, nothing is forgotten, and it is tried again
+                LOG.exception("a message could not be answered")
+                stop.wait(_AFTER_FAILURE_S)
+
+    def deal(self, delivery: Delivery) -> None:
+        """One message. Its reply is stored, then sent, and only then is the message forgotten."""
+        with self.lock:
+            reply = self.reply_to(delivery.body)
+            if reply is not None:
+                self._p.channel.send(COORDINATOR, reply)
+        self._p.channel.done(delivery)
+
+    def reply_to(self, raw: bytes) -> bytes | None:
+        """The envelope that answers `raw`: an answer, a refusal, or nothing where nothing is to be said."""
+        now = self._p.now()
+        with self.lock:
+            try:
+                return self._answer(raw, now)
+            except FluteError as error:
+                return self._refuse(raw, error, now)
+            except Exception:
+                LOG.exception("a message could not be dealt with")
+                return self._refuse(raw, _InternalError(_INTERNAL), now)
+
+    def _answer(self, raw: bytes, now: int) -> bytes | None:
+        header = parse_envelope(raw).header
+        if header.kind == "roster-files":
+            self._take_roster(raw, now)
+            return None
+        opened = self._gate.open(raw, ACCEPTS, now)
+        stored = self._p.store.seen(header.message_id, opened.digest, now)
+        if stored is not None:
+            self._p.journal.append(Resent(header.study, b"", envelope_digest(stored), COORDINATOR), now)
+            return stored
+        try:
+            body = self._dispatch(opened, raw, now)
+        except (Refusal, BadMessageError, ProtocolAbortedError) as error:
+            reply = self._refuse(raw, error, now)  # remembered as well: asked again, it is said again
+        else:
+            reply = None if body is None else self._p.envelope(body, header.study, opened.digest, now)
+            if isinstance(opened.body, SecureQuestion | OwnQuestion) and reply is not None:
+                self._journal_release(opened, reply, now)
+        self._p.store.remember(header.message_id, opened.digest, reply, now)
+        return reply
+
+    def _dispatch(self, opened: Opened, raw: bytes, now: int) -> Struct | None:
+        match opened.body:
+            case Proposal() as proposal:
+                return self._proposed(proposal, now)
+            case TicketCall() as call:
+                return self._ticket(opened, call, now)
+            case SecureQuestion() | OwnQuestion() as question:
+                return self._question(opened, question, len(raw), now)
+            case SurvivorsSaid() as said:
+                return self._echo(opened, said, now)
+            case EchoesSaid() as said:
+                return self._shares(opened, said, now)
+            case RoundClosed() as closed:
+                self._settle(closed, now)
+            case StudyClosed() as closed:
+                self._closed(closed, now)
+        return None
+
+    # --- studies ------------------------------------------------------------------------------------
+
+    def _proposed(self, proposal: Proposal, now: int) -> Struct | None:
+        """A study to decide about. Proposed again, it is answered with the decision, if there is one."""
+        digest = agreement_digest(proposal.agreement)
+        checked = self._gate.check_proposal(proposal.agreement, proposal.signature)
+        agreement = checked.agreement
+        try:
+            known = self._p.store.study(agreement.study)
+        except WrongStudy:
+            known = None
+        if known is not None and known.digest != digest:
+            raise WrongStudy(
+                f"{self._p.me} knows another agreement of study {agreement.study}; give it another name."
+            )
+        if known is not None:
+            return None if known.state == "proposed" else self._p.decision(known)
+        entry = StudyEntry(
+            agreement.study, proposal.agreement, digest, proposal.signature, "proposed", NO_DIGEST, False, now, 0
+        )
+        self._p.journal.append(StudyProposed(agreement.study, digest, agreement.researcher), now)
+        self._p.store.put_study(entry)
+        return None
+
+    def _closed(self, closed: StudyClosed, now: int) -> None:
+        """The study ended: its keys and unused tickets are erased, what was journaled stays."""
+        entry = self._p.store.study(closed.study)
+        if entry.digest != closed.agreement:
+            raise WrongStudy(f"{self._p.me} knows another agreement of study {closed.study}.")
+        if entry.state == "granted":
+            self._p.store.put_study(msgspec.structs.replace(entry, state="closed"))
+        self._p.store.erase_member(closed.study)
+        self._p.journal.append(StudyClosedLine(closed.study, closed.state, closed.why), now)
+
+    # --- rounds ---------------------------------------------------------------------------------------
+
+    def _question(self, opened: Opened, asked: SecureQuestion | OwnQuestion, size: int, now: int) -> Struct:
+        header = opened.header
+        self._p.journal.append(
+            QuestionReceived(header.study, asked.question, asked.step, header.sender, opened.digest, size), now
+        )
+        admitted = self._gate.admit(opened, now)
+        if isinstance(asked, OwnQuestion):
+            return self._round.own(admitted, now)
+        side = self._p.side(admitted.study)
+        burnt = [TicketBurnt(header.study, ticket, "named") for ticket in named_tickets(asked.start)]
+        self._p.journal.append_all(burnt, now)
+        return self._round.pooled(admitted, side, now)
+
+    def _ticket(self, opened: Opened, call: TicketCall, now: int) -> TicketGiven:
+        entry, _ = self._gate.consented(opened, call.agreement, now)
+        ticket, digest = self._p.side(entry).ticket(call.keys, call.after)
+        self._p.journal.append(TicketDealt(entry.study, digest), now)
+        return TicketGiven(ticket)
+
+    def _echo(self, opened: Opened, said: SurvivorsSaid, now: int) -> EchoAnswer:
+        entry = self._consented_study(opened, now)
+        echo = self._p.side(entry).echo(said.survivors)
+        self._p.journal.append(ProtocolStep(entry.study, "echoed", said.survivors.ctx, opened.digest), now)
+        return EchoAnswer(echo)
+
+    def _shares(self, opened: Opened, said: EchoesSaid, now: int) -> SharesAnswer:
+        entry = self._consented_study(opened, now)
+        shares, wrong = self._p.side(entry).unmask(said.echoes)
+        for hub in wrong:
+            LOG.warning("study %s: the tag that claims to come from %s is wrong", entry.study, hub)
+        self._p.journal.append(ProtocolStep(entry.study, "opened", said.echoes.ctx, opened.digest), now)
+        return SharesAnswer(shares)
+
+    def _consented_study(self, opened: Opened, now: int) -> StudyEntry:
+        digest = self._p.store.study(opened.header.study).digest
+        return self._gate.consented(opened, digest, now)[0]
+
+    # --- roster -----------------------------------------------------------------------------------------
+
+    def _take_roster(self, raw: bytes, now: int) -> None:
+        """A newer roster proves itself by its owners' signatures; the envelope only has to be the coordinator's."""
+        header = parse_envelope(raw).header
+        opened = open_envelope(
+            raw, me=self._p.me, roster=AnyVersion(self._p.trust.roster, header.roster_version), accepts=ROSTER_ONLY,
+            now=now, key=self._p.sealing,
+        )  # fmt: skip
+        if opened.header.sender != COORDINATOR or not isinstance(opened.body, RosterFiles):
+            raise NotInRoster("Only the coordinator hands over rosters.")
+        before = self._p.trust.roster.version
+        roster = self._p.trust.update(opened.body.files, now)
+        if roster.version != before:
+            self._p.journal.append(RosterAccepted(roster.version, roster.digest, roster.content.expires), now)
+
+    # --- small pieces -------------------------------------------------------------------------------------
+
+    def _refuse(self, raw: bytes, error: FluteError, now: int) -> bytes | None:
+        """Journal a refusal and say it to the coordinator: a code and a sentence, nothing else."""
+        try:
+            header = parse_envelope(raw).header
+            sender, kind, study = header.sender, header.kind, header.study
+        except BadMessageError:
+            sender, kind, study = "", "", ""
+        LOG.warning("refused %s of %s (%s): %s", kind or "a message", sender or "someone", error.code, error.text)
+        digest = envelope_digest(raw)
+        line = RefusedLine(error.code, error.text[:MAX_TEXT_CHARS], sender, kind, study, digest)
+        self._p.journal.append(line, now)
+        body = Refused(error.code, error.text[:MAX_TEXT_CHARS])
+        try:
+            return self._p.envelope(body, study, digest, now)
+        except NotInRoster:
+            return None
+
+    def _journal_release(self, opened: Opened, reply: bytes, now: int) -> None:
+        asked = opened.body
+        assert isinstance(asked, SecureQuestion | OwnQuestion)
+        entry = self._p.store.study(opened.header.study)
+        release = release_id(entry, asked)
+        line = Released(entry.study, asked.question, asked.step, release, envelope_digest(reply), len(reply))
+        self._p.journal.append(line, now)
+
+    def _settle(self, closed: RoundClosed, now: int) -> None:
+        """How a release ended. One that this hub never reserved is not acknowledged, only logged."""
+        reservation = self._p.ledger.find(closed.release)
+        if reservation is None:
+            raise WrongStudy(f"{self._p.me} reserved nothing for the release that this message closes.")
+        outcome: Outcome = "released" if closed.outcome == "released" else "aborted"
+        if self._p.ledger.outcome(closed.release) is None:
+            self._p.ledger.settle(reservation, outcome, now)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyVersion:
+    """A roster for opening a roster update, which is by nature from another version."""
+
+    roster: Roster
+    version: int
+
+    def signing_key(self, party: str) -> bytes:
+        return self.roster.signing_key(party)
+
+    def sealing_key(self, party: str) -> bytes:
+        return self.roster.sealing_key(party)

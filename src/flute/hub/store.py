@@ -1,0 +1,243 @@
+"""What a hub remembers besides its journal: datasets, studies, answers that left, protocol secrets.
+
+Two SQLite files. `hub.db` may be backed up. `secrets.db` holds ticket secrets and ratcheted channel keys:
+it belongs in no backup, since a restored copy could open what was already opened another way. Both are
+written with synchronous=FULL: whatever a reply rests on is on disk before the reply leaves.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from flute.data.variables import Variable
+from flute.defaults import DELTA, DISCLOSURE_FLOOR, EXACT_MAX_NUMBERS, HUB_EPSILON, REPLAY_MEMORY_S
+from flute.errors import NotPossible, Replayed, WrongStudy
+from flute.messages.limits import Name
+
+StudyState = Literal["proposed", "granted", "denied", "withdrawn", "closed"]
+
+_HUB_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS dataset(
+  name TEXT PRIMARY KEY, snapshot BLOB NOT NULL, variables BLOB NOT NULL, report BLOB NOT NULL,
+  imported_at INTEGER NOT NULL, simulated INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS study(
+  study TEXT PRIMARY KEY, agreement BLOB NOT NULL, digest BLOB NOT NULL, signature BLOB NOT NULL,
+  state TEXT NOT NULL, snapshot BLOB NOT NULL, floor_holds INTEGER NOT NULL, proposed_at INTEGER NOT NULL,
+  decided_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS seen(
+  message_id BLOB PRIMARY KEY, digest BLOB NOT NULL, reply BLOB, forget_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS own_answer(release BLOB PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS policy(id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL);
+"""
+_SECRETS_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS member(study TEXT PRIMARY KEY, state BLOB NOT NULL);
+PRAGMA secure_delete=ON;
+"""
+
+
+class HubPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What this hub's owner allows at all, whatever a study asks. Changed by the steward, journaled."""
+
+    epsilon: Annotated[float, Meta(gt=0, le=100)] = HUB_EPSILON
+    """Ceiling for one study, at `delta`."""
+    epsilon_all: Annotated[float, Meta(gt=0, le=100)] = 2 * HUB_EPSILON
+    """Ceiling for all studies over one dataset together, at `delta`."""
+    delta: Annotated[float, Meta(gt=0, le=1e-3)] = DELTA
+    exact_allowed: bool = False
+    """Exact results are outside any epsilon: off unless the owner says otherwise."""
+    max_numbers: Annotated[int, Meta(ge=0)] = EXACT_MAX_NUMBERS
+    floor: Annotated[int, Meta(ge=1)] = DISCLOSURE_FLOOR
+    hidden: tuple[Name, ...] = ()
+    """Variables that no study may use."""
+
+    @property
+    def sentence(self) -> str:
+        exact = (
+            f"exact results allowed, at most {self.max_numbers} numbers" if self.exact_allowed else "no exact results"
+        )
+        return (
+            f"epsilon at most {self.epsilon:g} a study and {self.epsilon_all:g} a dataset at delta {self.delta:g}; "
+            f"{exact}; no exact count under {self.floor} persons; hidden: {', '.join(self.hidden) or 'nothing'}."
+        )
+
+
+class DatasetEntry(Struct, frozen=True):
+    """A frozen dataset. `report`: the import report (counts only)."""
+
+    name: str
+    snapshot: bytes
+    variables: tuple[Variable, ...]
+    report: dict[str, Any]
+    imported_at: int
+    simulated: bool
+
+
+class StudyEntry(Struct, frozen=True):
+    """A study agreement and the steward's decision. `floor_holds`: the one yes or no of an exact study."""
+
+    study: str
+    agreement: bytes
+    digest: bytes
+    signature: bytes
+    state: StudyState
+    snapshot: bytes
+    floor_holds: bool
+    proposed_at: int
+    decided_at: int
+
+
+class HubStore:
+    """One per hub service; safe for its threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = threading.RLock()
+        self._hub = _open(folder / "hub.db", _HUB_SCHEMA)
+        self._secrets = _open(folder / "secrets.db", _SECRETS_SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._hub.close()
+            self._secrets.close()
+
+    # --- datasets ------------------------------------------------------------------------------
+
+    def put_dataset(self, entry: DatasetEntry) -> None:
+        with self._write(self._hub) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO dataset VALUES (?,?,?,?,?,?)",
+                (
+                    entry.name, entry.snapshot, msgspec.msgpack.encode(entry.variables),
+                    msgspec.json.encode(entry.report), entry.imported_at, int(entry.simulated),
+                ),
+            )  # fmt: skip
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """Raises: NotPossible: no such dataset here."""
+        for entry in self.datasets():
+            if entry.name == name:
+                return entry
+        raise NotPossible(f"This hub has no dataset {name!r}; its steward has to import one.")
+
+    def datasets(self) -> list[DatasetEntry]:
+        with self._lock:
+            rows = self._hub.execute("SELECT * FROM dataset ORDER BY name").fetchall()
+        return [
+            DatasetEntry(
+                r[0], r[1], msgspec.msgpack.decode(r[2], type=tuple[Variable, ...]), msgspec.json.decode(r[3]),
+                r[4], bool(r[5]),
+            )
+            for r in rows
+        ]  # fmt: skip
+
+    # --- studies -------------------------------------------------------------------------------
+
+    def put_study(self, entry: StudyEntry) -> None:
+        with self._write(self._hub) as db:
+            db.execute("INSERT OR REPLACE INTO study VALUES (?,?,?,?,?,?,?,?,?)", msgspec.structs.astuple(entry))
+
+    def study(self, study: str) -> StudyEntry:
+        """Raises: WrongStudy: this hub was never asked for it."""
+        with self._lock:
+            row = self._hub.execute("SELECT * FROM study WHERE study = ?", (study,)).fetchone()
+        if row is None:
+            raise WrongStudy(f"This hub knows no study {study!r}.")
+        return _study_entry(row)
+
+    def studies(self) -> list[StudyEntry]:
+        with self._lock:
+            return [_study_entry(r) for r in self._hub.execute("SELECT * FROM study ORDER BY proposed_at, study")]
+
+    # --- replay and replies --------------------------------------------------------------------
+
+    def seen(self, message_id: bytes, digest: bytes, now: int) -> bytes | None:
+        """None for a message not dealt with yet; the stored reply when the very same bytes come again.
+
+        Raises: Replayed: the id was used for other bytes, or the same bytes had no reply to repeat."""
+        with self._lock:
+            row = self._hub.execute(
+                "SELECT digest, reply FROM seen WHERE message_id = ? AND forget_at >= ?", (message_id, now)
+            ).fetchone()
+        if row is None:
+            return None
+        if row[0] == digest and row[1] is not None:
+            return bytes(row[1])
+        raise Replayed("This message was already received; a message id serves once.")
+
+    def remember(self, message_id: bytes, digest: bytes, reply: bytes | None, now: int) -> None:
+        """A message was dealt with, and what was answered. A message that a crash cut short is not
+        remembered: it is delivered and dealt with again, and every step of that is idempotent."""
+        with self._write(self._hub) as db:
+            db.execute("DELETE FROM seen WHERE forget_at < ?", (now,))
+            db.execute(
+                "INSERT OR REPLACE INTO seen VALUES (?,?,?,?)", (message_id, digest, reply, now + REPLAY_MEMORY_S)
+            )
+
+    def keep_own_answer(self, release: bytes, body: bytes) -> None:
+        with self._write(self._hub) as db:
+            db.execute("INSERT INTO own_answer VALUES (?,?)", (release, body))
+
+    def own_answer(self, release: bytes) -> bytes | None:
+        with self._lock:
+            row = self._hub.execute("SELECT body FROM own_answer WHERE release = ?", (release,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    # --- policy --------------------------------------------------------------------------------
+
+    def policy(self) -> HubPolicy:
+        with self._lock:
+            row = self._hub.execute("SELECT body FROM policy").fetchone()
+        return HubPolicy() if row is None else msgspec.msgpack.decode(row[0], type=HubPolicy)
+
+    def put_policy(self, policy: HubPolicy) -> None:
+        with self._write(self._hub) as db:
+            db.execute("INSERT OR REPLACE INTO policy VALUES (1, ?)", (msgspec.msgpack.encode(policy),))
+
+    # --- secrets -------------------------------------------------------------------------------
+
+    def member(self, study: str) -> bytes | None:
+        with self._lock:
+            row = self._secrets.execute("SELECT state FROM member WHERE study = ?", (study,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put_member(self, study: str, state: bytes) -> None:
+        with self._write(self._secrets) as db:
+            db.execute("INSERT OR REPLACE INTO member VALUES (?,?)", (study, state))
+
+    def erase_member(self, study: str) -> None:
+        with self._write(self._secrets) as db:
+            db.execute("DELETE FROM member WHERE study = ?", (study,))
+
+    @contextmanager
+    def _write(self, db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+
+def _open(path: Path, schema: str) -> sqlite3.Connection:
+    path.touch(mode=0o600, exist_ok=True)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.executescript(schema)
+    return db
+
+
+def _study_entry(row: tuple[Any, ...]) -> StudyEntry:
+    study, agreement, digest, signature, state, snapshot, floor_holds, proposed_at, decided_at = row
+    return StudyEntry(
+        study, agreement, digest, signature, state, snapshot, bool(floor_holds), proposed_at, decided_at
+    )

@@ -1,0 +1,138 @@
+"""The study agreement: what a researcher asks for and every hub consents to, word for word.
+
+It is one closed struct with canonical bytes. Its digest is in every ticket, every release id and every
+receipt, so nobody can ask under it what it does not say. It fixes beforehand all that decides privacy:
+fields, questions, clip norms, noise, the number of vectors opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from flute.algorithms.contract import Mode, Scope, Setting, Spec, StudyVariable
+from flute.algorithms.registry import algorithm_for
+from flute.defaults import MAX_HUBS
+from flute.errors import BadSignature, Malformed, TooLarge, WrongStudy
+from flute.messages.limits import Digest, Name, PartyId, Seconds, StudyId, Text
+from flute.primitives.keys import SigningKey, digest, verify
+
+VERSION: Final = 1
+MAX_AGREEMENT_BYTES: Final = 256 * 1024
+_SIGNED: Final = b"flute/agreement/v1"
+
+
+class HubConditions(Struct, frozen=True, forbid_unknown_fields=True):
+    """On what ground a hub takes part; a data protection officer reads these."""
+
+    legal_basis: Annotated[str, Meta(min_length=1, max_length=500)]
+    ethics_approval: Annotated[str, Meta(min_length=1, max_length=500)]
+    retain_until: Seconds
+    """Results and study keys are deleted after this."""
+
+
+class PlanChoice(Struct, frozen=True, forbid_unknown_fields=True):
+    """How answers are protected, and how many hubs may collude with the coordinator."""
+
+    name: Name = "secagg"
+    colluding: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 1
+
+
+class Question(Struct, frozen=True, forbid_unknown_fields=True):
+    """One question of the fixed list. `share`: its part of the study's privacy budget (0 in exact mode)."""
+
+    id: Name
+    what: Spec
+    scope: Scope = "pooled"
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+
+class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
+    """See the module's head. Times are Unix seconds."""
+
+    version: int
+    study: Annotated[StudyId, Meta(min_length=2)]
+    title: Annotated[str, Meta(min_length=1, max_length=200)]
+    purpose: Text
+    researcher: PartyId
+    hubs: Annotated[tuple[PartyId, ...], Meta(min_length=1, max_length=MAX_HUBS)]
+    conditions: Mapping[PartyId, HubConditions]
+    starts: Seconds
+    ends: Seconds
+    dataset: Name
+    missing: Literal["drop", "indicate"]
+    variables: Annotated[tuple[StudyVariable, ...], Meta(min_length=1, max_length=256)]
+    plan: PlanChoice
+    mode: Mode
+    epsilon: Annotated[float, Meta(ge=0, le=100)]
+    """Private mode: the study's whole budget at `delta`, per patient and hub. 0 in exact mode."""
+    delta: Annotated[float, Meta(ge=0, le=1e-3)]
+    max_numbers: Annotated[int, Meta(ge=0, le=10_000_000)]
+    """Exact mode: cap on the numbers opened, all iterations counted. 0 in private mode."""
+    questions: Annotated[tuple[Question, ...], Meta(min_length=1, max_length=64)]
+    code: Digest
+    """Digest of the algorithm code that hubs run; the roster must approve it."""
+    simulated: bool = False
+    """True: every record is simulated, and every result says SIMULATED."""
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(
+            variables={v.variable.name: v for v in self.variables},
+            missing=self.missing,
+            mode=self.mode,
+            hubs=tuple(sorted(self.hubs)),
+            questions={q.id: (q.what, q.scope) for q in self.questions},
+        )
+
+    def question(self, question_id: str) -> Question:
+        """Raises: WrongStudy: this agreement has no such question."""
+        for question in self.questions:
+            if question.id == question_id:
+                return question
+        raise WrongStudy(f"Study {self.study} was not agreed with a question {question_id!r}.")
+
+    def fields(self) -> tuple[str, ...]:
+        """All variables that any question reads, in alphabetical order."""
+        names = {f for q in self.questions for f in algorithm_for(q.what).fields(q.what, self.setting)}
+        return tuple(sorted(names))
+
+
+def write_agreement(agreement: Agreement) -> bytes:
+    raw = msgspec.msgpack.encode(agreement)
+    if len(raw) > MAX_AGREEMENT_BYTES:
+        raise TooLarge(f"A study agreement may have {MAX_AGREEMENT_BYTES} bytes; this one has {len(raw)}.")
+    return raw
+
+
+def read_agreement(raw: bytes) -> Agreement:
+    """Raises: TooLarge, Malformed: not a canonical agreement of this version."""
+    if len(raw) > MAX_AGREEMENT_BYTES:
+        raise TooLarge(f"A study agreement may have {MAX_AGREEMENT_BYTES} bytes; this one has {len(raw)}.")
+    try:
+        agreement = msgspec.msgpack.decode(raw, type=Agreement)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed("These bytes are not a study agreement.") from error
+    if agreement.version != VERSION or write_agreement(agreement) != raw:
+        raise Malformed("The study agreement is of another version or not in canonical form.")
+    return agreement
+
+
+def agreement_digest(raw: bytes) -> bytes:
+    """Names the agreement everywhere: in tickets, release ids, receipts."""
+    return digest(_SIGNED, raw)
+
+
+def sign_agreement(raw: bytes, key: SigningKey) -> bytes:
+    return key.sign(agreement_digest(raw))
+
+
+def check_agreement_signature(raw: bytes, signature: bytes, researcher_key: bytes) -> None:
+    """Raises: BadSignature: the researcher that the agreement names did not sign these very bytes."""
+    try:
+        verify(researcher_key, signature, agreement_digest(raw))
+    except BadSignature as error:
+        raise BadSignature("The study agreement is not signed by the researcher it names.") from error
