@@ -1,0 +1,5 @@
+"""`python -m flute` is the `flute` command."""
+
+from flute.cli import main
+
+main()
