@@ -7,7 +7,7 @@ Nobody's records went into this. The effects are invented; do not read medicine 
 from __future__ import annotations
 
 import math
-import random  # noqa: TID251 invented patients need no cryptographic chance, but the same ones every time
+import random
 from pathlib import Path
 from statistics import NormalDist
 
@@ -42,7 +42,9 @@ def patient(chance: random.Random, mean_age: float, men: float, smokers: float) 
     cholesterol = round(math.exp(math.log(5.4) + 0.18 * normal(chance)), 1)
     rate = round(min(max(208 - 0.7 * age - 6 * smoker + 14 * normal(chance), 70), 210))
     pain = 1.1 * normal(chance)
-    logit = -1.15 + 0.045 * (age - 60) + 0.7 * (sex == "m") + 0.016 * (pressure - 130) + 1.4 * math.log(cholesterol / 5.4)
+    logit = (
+        -1.15 + 0.045 * (age - 60) + 0.7 * (sex == "m") + 0.016 * (pressure - 130) + 1.4 * math.log(cholesterol / 5.4)
+    )
     logit += 0.6 * smoker - 0.02 * (rate - 160) + 0.9 * pain
     kind = PAIN[0] if pain < -0.1 else PAIN[1] if pain < 0.8 else PAIN[2]
     ill = int(chance.random() < logistic(logit))

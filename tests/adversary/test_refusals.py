@@ -183,9 +183,7 @@ def test_bytes_that_do_not_pass_are_refused_before_anything_is_read(own: Caught,
 def test_a_revoked_hubs_message_is_refused(own: Caught) -> None:
     """West was one of us; from the next roster version on its word is a stranger's."""
     own.set_roster(make_roster(HUBS, version=2, revoked=["west"]))
-    refused = expect_refusal(
-        own, own.forge(sender="west", signer="west", roster_version=2), "not-in-roster"
-    )
+    refused = expect_refusal(own, own.forge(sender="west", signer="west", roster_version=2), "not-in-roster")
     assert "revoked" in refused.text
 
 
@@ -397,7 +395,7 @@ PROPOSALS = [
         "hubs that nobody knows", "not-possible",
         lambda c: _proposal(
             c, study="b3", hubs=("elsewhere", "north", "south"),
-            conditions={h: PRIVATE_STUDY.conditions["north"] for h in ("elsewhere", "north", "south")},
+            conditions=dict.fromkeys(("elsewhere", "north", "south"), PRIVATE_STUDY.conditions["north"]),
         ),
     ),
     Attack(

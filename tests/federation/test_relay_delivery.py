@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -198,17 +199,14 @@ def test_second_channel_of_the_same_party_is_refused(standing: Federation) -> No
         standing.hub("hub-a")
 
 
-def test_taken_port_is_told_in_words(identities: Identities, tmp_path: Path) -> None:
-    first, second = Federation(identities, tmp_path / "1"), Federation(identities, tmp_path / "2")
-    running = first.coordinator()
+def test_taken_port_is_told_in_words(federation: Federation, identities: Identities, tmp_path: Path) -> None:
+    running = federation.coordinator()
     running.wait_ready()
-    late = second.coordinator()
-    with pytest.raises(ChannelError, match="port is taken"):
-        late.wait_ready()
-    running.close()
-    until(lambda: late.relay_pid is not None and _listens(late.relay_pid))  # and it takes over by itself
-    late.wait_ready()
-    late.close()
+    with closing(RelayChannel(tmp_path / "second", "coordinator", identities.authority.kit)) as late:
+        with pytest.raises(ChannelError, match="port is taken"):
+            late.wait_ready()
+        running.close()
+        until(lambda: _is_ready(late))  # and it takes over by itself
 
 
 def test_any_other_scheme_than_grpc_is_refused(identities: Identities, tmp_path: Path) -> None:
@@ -262,8 +260,9 @@ def test_hub_added_later_joins_a_running_coordinator(identities: Identities, tmp
         channel.close()
 
 
-def _listens(pid: int) -> bool:
+def _is_ready(channel: RelayChannel) -> bool:
     try:
-        return any(c.status == "LISTEN" for c in psutil.Process(pid).net_connections("inet"))
-    except psutil.NoSuchProcess:
+        channel.wait_ready(0.1)
+    except ChannelError:  # the last attempt's failure is told until one succeeds
         return False
+    return True

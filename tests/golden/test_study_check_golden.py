@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flute.algorithms.contract import Operation
 from flute.algorithms.linear import LogisticRegressionAlgorithm
 from flute.cli.app import run
+from flute.errors import StudyFileError
+from flute.study.check import check_study
+from flute.study.file import read_study_file
 
 HERE = Path(__file__).parent
 GOOD = """\
@@ -239,3 +244,34 @@ def test_a_file_that_is_not_there_is_named(monkeypatch, tmp_path, capsys) -> Non
 def test_every_golden_file_has_its_case() -> None:
     cases = {case.name for case in CASES} | {"algorithm_that_the_plan_cannot_carry"}
     assert {path.stem for path in HERE.glob("*.txt")} == cases
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_is_written_gets_a_sentence_and_no_stack_trace(data: st.DataObject) -> None:
+    """Lines of the good file dropped, doubled, swapped for odd ones: an agreement comes out, or one sentence."""
+    lines = GOOD.splitlines()
+    odd = st.sampled_from(
+        ["  - [", "questions: 3", "  ? x", "hubs: &a [*a]", "budget: []", "  7: {}", "\t", "plan: ~", "<<: {}"]
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        change = data.draw(st.sampled_from(["drop", "double", "odd", "cut", "value"]))
+        if change == "drop":
+            lines[at] = ""
+        elif change == "double":
+            lines.insert(at, lines[at])
+        elif change == "odd":
+            lines[at] = data.draw(odd)
+        elif change == "cut":
+            lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))]
+        else:
+            name = lines[at].split(":")[0]
+            lines[at] = f"{name}: {data.draw(st.text(max_size=8))}"
+    try:
+        agreement, places = read_study_file("\n".join(lines), path="study.yaml", code=bytes(32))
+        check_study(agreement, lines=places, path="study.yaml")
+    except StudyFileError as error:
+        assert error.path == "study.yaml"
+        assert 0 <= error.line <= len(lines) + 1
+        assert error.text.endswith((".", "?"))

@@ -18,8 +18,8 @@ from flute.defaults import MAX_ENVELOPE_BYTES
 from flute.errors import TooLarge, UnknownVersion
 from flute.hub.service import ACCEPTS as TO_HUBS
 from flute.hub.service import ROSTER_ONLY
-from flute.messages.envelope import Header, parse_envelope
 from flute.messages.envelope import Envelope as RealEnvelope
+from flute.messages.envelope import Header, parse_envelope
 from flute.study.agreement import Agreement
 from flute.transport.link import Parcel
 
@@ -104,7 +104,9 @@ def structs_of(module: Any) -> list[type[Struct]]:
 
 
 def message_types() -> list[type[Struct]]:
-    modules = [importlib.import_module(f"flute.messages.{m.name}") for m in pkgutil.iter_modules(flute.messages.__path__)]
+    modules = [
+        importlib.import_module(f"flute.messages.{m.name}") for m in pkgutil.iter_modules(flute.messages.__path__)
+    ]
     return [t for module in modules for t in structs_of(module)]
 
 
@@ -340,9 +342,7 @@ class _Open:
         rest: msgspec.Raw
 
 
-@pytest.mark.parametrize(
-    "kind", [v for v in vars(_Open).values() if isinstance(v, type)], ids=lambda t: t.__name__
-)
+@pytest.mark.parametrize("kind", [v for v in vars(_Open).values() if isinstance(v, type)], ids=lambda t: t.__name__)
 def test_a_planted_open_type_is_caught(kind: type[Struct]) -> None:
     with pytest.raises(OpenTypeError):
         check_closed(kind)

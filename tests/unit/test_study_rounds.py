@@ -110,3 +110,34 @@ def test_a_hub_that_stays_silent_is_named_and_the_round_repeated(tmp_path: Path,
     assert row is not None
     assert row.state in ("finished", "stopped")
     assert row.state == "finished" or "failed" in row.why
+
+
+@pytest.mark.requirement("URS-11")
+@pytest.mark.requirement("F-SRS-9")
+def test_a_withdrawn_consent_stops_the_study_and_erases_its_keys(tmp_path: Path, data: dict) -> None:
+    fed = federation(tmp_path, data)
+    agreement = study(EXACT, MODEL)
+    fed.propose(agreement)
+    fed.consent(agreement.study)
+    fed.hubs["west"].steward.withdraw(agreement.study, person="eva", reason="the patients' council asked")
+    fed.settle()
+    row = fed.rounds.study(agreement.study)
+    assert row is not None
+    assert (row.state, row.why) == ("stopped", "west withdrew its consent")
+    assert all(hub.parts.store.member(agreement.study) is None for hub in fed.hubs.values())
+    assert all(hub.source.opened == [agreement.fields()] for hub in fed.hubs.values()), (
+        "the floor was judged, no more"
+    )
+
+
+def test_a_denied_study_never_runs(tmp_path: Path, data: dict) -> None:
+    fed = federation(tmp_path, data)
+    agreement = study(EXACT, MODEL)
+    fed.propose(agreement)
+    fed.hubs["north"].steward.decide(agreement.study, grant=False, person="eva", reason="no ethics approval")
+    fed.settle()
+    row = fed.rounds.study(agreement.study)
+    assert row is not None
+    assert (row.state, row.why) == ("stopped", "north did not consent")
+    assert {hub.parts.store.study(agreement.study).state for hub in fed.hubs.values()} == {"denied", "closed"}
+    assert all(hub.source.opened == [] for hub in fed.hubs.values())

@@ -195,7 +195,7 @@ class HubService:
         entry = self._p.store.study(closed.study)
         if entry.digest != closed.agreement:
             raise WrongStudy(f"{self._p.me} knows another agreement of study {closed.study}.")
-        if entry.state == "granted":
+        if entry.state in ("granted", "proposed"):
             self._p.store.put_study(msgspec.structs.replace(entry, state="closed"))
         self._p.store.erase_member(closed.study)
         self._p.journal.append(StudyClosedLine(closed.study, closed.state, closed.why), now)

@@ -151,7 +151,8 @@ def _sections(page: Page) -> list[tuple[str, str]]:
 def _tiles(report: Report, scored: Sequence[Evaluation]) -> list[Tile]:
     tiles: list[Tile] = []
     if scored and (models := texts.ranked(scored[0])):
-        tiles.append(Tile(probability(models[0].auc.value), f"AUC of “{models[0].label}”, the best model"))
+        made = "made by all hubs together" if models[0].pooled else "the best of the hubs' own models"
+        tiles.append(Tile(probability(models[0].auc.value), f"AUC of “{models[0].label}”, {made}"))
     if report.hubs:
         tiles.append(Tile(count(len(report.hubs)), "hubs answered; their records stayed there"))
     spent = [b.epsilon for h in report.hubs if (b := h.budget_after) and b.epsilon is not None]
@@ -222,7 +223,10 @@ def _study(study: StudyReport) -> StudyShown:
 
 def _question(study: StudyReport, index: int) -> tuple[str, str]:
     question = study.questions[index]
-    parts = [texts.ALGORITHMS.get(question.algorithm, question.algorithm), "each hub for itself" if question.scope == "each" else "all hubs together"]
+    parts = [
+        texts.ALGORITHMS.get(question.algorithm, question.algorithm),
+        "each hub for itself" if question.scope == "each" else "all hubs together",
+    ]
     if question.share is not None:
         parts.append(f"{decimal(100 * question.share, 0)}% of the budget")
     name = f"{question.label} ({question.id})" if question.label else question.id

@@ -244,10 +244,13 @@ def traffic_takeaway(rows: Sequence[TrafficRow]) -> str:
     if not rows:
         return ""
     total, messages = sum(r.bytes for r in rows), sum(r.messages for r in rows)
-    largest = max(rows, key=lambda r: r.bytes)
-    share = f" {percent(largest.bytes / total)} of it is “{largest.kind}”." if total else ""
+    kinds: dict[str, int] = {}
+    for row in rows:
+        kinds[row.kind] = kinds.get(row.kind, 0) + row.bytes
+    largest = max(kinds, key=lambda kind: kinds[kind])
+    share = f" {percent(kinds[largest] / total)} of it is “{largest}”." if total else ""
     return (
-        f"{size(total)} in {plural(messages, 'message', 'messages')} of {len({r.kind for r in rows})} kinds.{share} "
+        f"{size(total)} in {plural(messages, 'message', 'messages')} of {plural(len(kinds), 'kind', 'kinds')}.{share} "
         "No message type has a field that could carry a record."
     )
 

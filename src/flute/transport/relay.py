@@ -142,7 +142,11 @@ class RelayChannel:
         return self._dispatch.undelivered()
 
     def wait_ready(self, timeout_s: float = RELAY_START_TIMEOUT_S) -> None:
-        """Until the relay runs (at the coordinator: listens). Raises: ChannelError: it cannot, and why."""
+        """Until the relay runs (at the coordinator: listens).
+
+        Raises: ChannelError: it cannot, and why. It is tried again all the same, and this tells the last
+        failure until an attempt succeeds.
+        """
         self._dispatch.wait_ready(timeout_s)
 
     def wait_connected(self, peers: Iterable[str], timeout_s: float) -> None:
