@@ -53,7 +53,7 @@ class Loss:
 
 def main() -> None:
     args = options(__doc__ or "")
-    seeds = range(1, 1 + (QUICK_SEEDS if args.quick else SEEDS))
+    seeds = range(101, 101 + (QUICK_SEEDS if args.quick else SEEDS))  # constants were chosen on 1 to 12
     spec, given = pilot_model()
     for label, setting in (("", given), (", default scales", default_scales(given))):
         fresh = hubs_of(FRESH_SEED, setting, FRESH)

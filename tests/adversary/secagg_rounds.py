@@ -27,7 +27,7 @@ from flute.primitives.ring import Integers, Ring, from_bytes, from_ring
 
 QUESTION = hashlib.sha256(b"question").digest()
 AGREEMENT = hashlib.sha256(b"agreement").digest()
-NAMES = tuple(f"hub-{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
+NAMES = tuple(f"hub-{letter}" for letter in [*"abcdefghijklmnopqrstuvwxyz", "za", "zb", "zc", "zd"])
 
 
 class Chance:

@@ -97,10 +97,11 @@ def test_control_unchecked_shares_put_the_blame_on_an_honest_dealer(monkeypatch:
 
 def test_every_commitment_proves_its_place_and_no_other() -> None:
     places = [Place("heart", "hub-a", 1, 5, x, kind) for x in range(1, 6) for kind in Kind]
-    leaves = [commit(place, bytes([i]) * SHARE_SIZE, bytes(32)) for i, place in enumerate(places)]
+    values = [i.to_bytes(SHARE_SIZE, "big") for i in range(len(places))]
+    leaves = [commit(place, value, bytes(32)) for place, value in zip(places, values, strict=True)]
     shares_root, proofs = root(leaves), paths(leaves)
-    for i, (place, proof) in enumerate(zip(places, proofs, strict=True)):
-        opening = Opening(bytes([i]) * SHARE_SIZE, bytes(32), proof)
+    for place, value, proof in zip(places, values, proofs, strict=True):
+        opening = Opening(value, bytes(32), proof)
         check_opening(place, opening, shares_root)
         others = [other for other in places if other != place]
         for other in [*others, replace_place(place, serial=2), replace_place(place, dealer="hub-b")]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_no_path_of_the_table_masks_or_opens_twice_without_a_new_beginning() -> 
         for _, path in walks:
             for once in ({Event.MASK}, {Event.OPEN, Event.OPEN_UNECHOED}):
                 at = [i for i, event in enumerate(path) if event in once]
-                assert all(Event.BEGIN in path[i:j] for i, j in zip(at, at[1:], strict=False))
+                assert all(Event.BEGIN in path[i:j] for i, j in pairwise(at))
 
 
 def test_every_step_outside_the_table_is_refused() -> None:

@@ -148,6 +148,18 @@ def test_after_opening_a_hub_keeps_no_share_mask_or_seed() -> None:
     assert hub.state.round.held == {}
 
 
+def test_after_masking_a_hub_keeps_no_key_of_its_masks() -> None:
+    federation = Federation()
+    starts = federation.starts(6)
+    hub = federation.hubs["hub-a"]
+    hub.begin(starts["hub-a"])
+    keys = [mask.key for mask in hub.state.round.masks]
+    assert len(keys) == 3
+    assert all(key in hub.disk for key in keys)
+    hub.mask(answers(federation.terms)["hub-a"])
+    assert not any(key in hub.disk for key in keys)
+
+
 def test_masked_words_end_with_masked_sentinels() -> None:
     federation = Federation()
     starts = federation.starts(6)

@@ -8,14 +8,12 @@ nothing catches it, as nothing catches kill -9; then the party is opened anew fr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
-
-from msgspec import Struct
 
 from flute.aggregation.context import pub_digest
 from flute.coordinator.desk import ACCEPTS as FROM_HUBS
@@ -25,17 +23,18 @@ from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
 from flute.ledger.journal import verify
 from flute.messages.answer import MaskedAnswer, OwnTotal, SharesAnswer
-from flute.messages.envelope import Header, _unseal, envelope_digest, parse_envelope, read_body
+from flute.messages.envelope import _unseal, envelope_digest, parse_envelope, read_body
 from flute.messages.question import SecureQuestion
 from flute.study.agreement import Agreement
 from flute.study.protection import study_budget
 from support.inprocess import Columns, InProcessFederation, TestHub
 from support.parties import Party
+from support.wiretap import Said
 
 When = Literal["before", "after"]
 COORDINATOR_WRITES = (
     "add_study", "set_study", "set_consent", "add_ticket", "add_round", "advance", "add_answer", "put_result",
-    "count_traffic",
+    "count_traffic", "stop_study",
 )  # fmt: skip
 
 
@@ -86,15 +85,6 @@ class Points:
                 yield value
 
         setattr(owner, name, counted)
-
-
-@dataclass(frozen=True)
-class Said:
-    """One envelope that left a party, in clear."""
-
-    header: Header
-    body: Struct
-    digest: bytes
 
 
 class CrashingFederation(InProcessFederation):
@@ -234,7 +224,7 @@ class CrashingFederation(InProcessFederation):
             accepts = FROM_HUBS if recipient == "coordinator" else TO_HUBS
             clear = _unseal(envelope, Party(recipient).sealing)
             said = read_body(envelope.header.kind, clear, accepts)
-            self.said.append(Said(envelope.header, said, envelope_digest(body)))
+            self.said.append(Said(envelope.header, said, clear, envelope_digest(body)))
 
         self.exchange.put = heard  # type: ignore[method-assign]
 
@@ -246,18 +236,22 @@ def check_all(fed: CrashingFederation, agreement: Agreement, state: str, why: st
     """Named end, nothing said twice in two ways, all of it paid, never over budget, journals whole."""
     assert state in ("finished", "stopped")
     assert state == "finished" or len(why) > 10
-    check_said_once(fed)
+    questions = {s.digest: s.body for s in fed.said if isinstance(s.body, SecureQuestion)}
+    check_said_once(fed.said, questions, lambda hub, r: fed.hubs[hub].parts.ledger.find(r) is not None)
     for name in fed.hubs:
         check_hub(fed, name, agreement)
 
 
-def check_said_once(fed: CrashingFederation) -> None:
-    """Per release one answer, per ticket one vector under its mask, per round one opening."""
+def check_said_once(
+    said_by_hubs: Iterable[Said], questions: Mapping[bytes, SecureQuestion], paid: Callable[[str, bytes], bool]
+) -> None:
+    """Per release one answer, per ticket one vector under its mask, per round one opening; each answer paid for.
+
+    `questions`: by the digest of their envelopes. `paid`: did this hub's journal charge this release?"""
     answers: dict[tuple[str, bytes], set[bytes]] = defaultdict(set)
     vectors: dict[tuple[str, bytes], set[bytes]] = defaultdict(set)
     openings: dict[tuple[str, bytes], set[bytes]] = defaultdict(set)
-    questions = {s.digest: s.body for s in fed.said if isinstance(s.body, SecureQuestion)}
-    for said in fed.said:
+    for said in said_by_hubs:
         hub = said.header.sender
         match said.body:
             case MaskedAnswer(masked=masked, receipt=receipt):
@@ -274,7 +268,7 @@ def check_said_once(fed: CrashingFederation) -> None:
         twice = [key for key, different in seen.items() if len(different) > 1]
         assert not twice, f"two different answers left for one {what}: {twice}"
     for hub, release in answers:
-        assert fed.hubs[hub].parts.ledger.find(release) is not None, "an answer left that nobody had paid for"
+        assert paid(hub, release), "an answer left that nobody had paid for"
 
 
 def check_hub(fed: CrashingFederation, name: str, agreement: Agreement) -> None:

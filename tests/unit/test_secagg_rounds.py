@@ -13,7 +13,7 @@ from flute.aggregation.state import Enrolled, Phase, decode_state, encode_state
 from flute.errors import MisuseError, NotPossible, Stale, TooFewHubs
 
 
-@pytest.mark.parametrize(("n", "c"), [(3, 1), (3, 0), (4, 1), (5, 1), (10, 2)])
+@pytest.mark.parametrize(("n", "c"), [(3, 1), (3, 0), (4, 1), (5, 1), (10, 2), (30, 6)])
 def test_total_is_the_plain_sum(n: int, c: int) -> None:
     federation = Federation(group(n, c))
     values = answers(federation.terms)

@@ -104,8 +104,8 @@ def mask(state: MemberState, values: Integers, *, part_bound: int, key: SigningK
 def echo(state: MemberState, message: Survivors, *, key: SigningKey) -> tuple[MemberState, Echo]:
     """Message 2 to message 3: sign the one set that this hub will open.
 
-    Raises: Equivocation: another context, or another set than before. TooFewHubs: someone is missing.
-    OutOfOrder: no vector of this round has left, or the group has no echo.
+    Raises: Equivocation: another context, or a set that leaves this hub out. TooFewHubs: someone is missing.
+    OutOfOrder: no vector of this round has left, another set was signed before, or the group has no echo.
     """
     round_ = _open_round(state)
     heard = message_digest(message)
@@ -114,8 +114,6 @@ def echo(state: MemberState, message: Survivors, *, key: SigningKey) -> tuple[Me
     if state.terms.mode != "echo":
         raise OutOfOrder("This group opens sums without an echo; its terms say so.")
     _check_set(state, round_, message)
-    if round_.survivors:
-        raise Equivocation("A second survivor set was named for a round in which this hub has signed one.")
     phase = follow(state.phase, Event.ECHO)
     signature = key.sign(echo_to_sign(state.terms, round_.ctx, state.me, message.hubs))
     answer = Echo(round_.ctx, state.me, signature)

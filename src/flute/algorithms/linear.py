@@ -62,12 +62,12 @@ _SAID: Final = {
     "not-converged": "The steps that were agreed did not suffice; do not use these coefficients.",
     "no-data": "No patient had the values that this model needs.",
     "fixed-steps": (
-        "The agreed noised steps were taken. noise_standard_errors say what the noise alone did to each coefficient "
-        "(an estimate from the released sums). Sampling error comes on top and is not released, and clipping "
-        "moves coefficients by a few per cent."
+        "The agreed noised steps were taken. The noise errors say what the noise alone did to each coefficient, "
+        "estimated from the released sums; chance in who was a patient comes on top, and clipping moves "
+        "coefficients by a few per cent."
     ),
     "noise-dominated": (
-        "The noise outweighs what these patients tell, and noise_standard_errors are too small here; do not use "
+        "The noise outweighs what these patients tell, and the noise errors shown are too small; do not use "
         "these coefficients. Give the question a larger share of the budget, fewer predictors or more hubs."
     ),
 }

@@ -23,4 +23,4 @@ def show(value: Any, text: str, format: Format) -> None:
     if format == "json":
         print_json(value)
     else:
-        OUT.print(text)
+        OUT.print(text, soft_wrap=True)  # the terminal breaks lines; a file or a pipe gets them whole

@@ -55,8 +55,10 @@ def check(
     facts = study_facts(agreement, checked)
     lines = [f"[bold]{escape(agreement.title)}[/bold] can be carried out."]
     for question in facts["questions"]:
+        steps = f"{question['steps']} step" + ("s" if question["steps"] > 1 else "")
+        alone = ", of each hub alone" if question["scope"] == "each" else ""
         lines.append(
-            f"  {question['id']}: {question['algorithm']}, {question['steps']} steps, {question['numbers']} numbers"
+            f"  {question['id']}: {question['algorithm']}{alone}, {steps}, {question['numbers']} numbers"
             + (f", {question['rho']:.4g} rho" if agreement.mode == "private" else "")
         )
     lines.append(facts["statement"])

@@ -105,7 +105,9 @@ class Exchange:
             echoes: dict[str, Echo] = {h: a.echo for h, a in _bodies(answers, EchoAnswer).items()}
             if set(echoes) != hubs:
                 return False
-            said_echoes = EchoesSaid(sides.echoes(start, survivors, echoes, keys))
+            valid, wrong = sides.echoes(start, survivors, echoes, keys)
+            _log_blame(r, "sent a wrong signature over the survivor set", wrong)
+            said_echoes = EchoesSaid(valid)
             self._advance(row, r, "echoed", dict.fromkeys(sorted(hubs), said_echoes))
             return True
         shares: dict[str, Shares] = {h: a.shares for h, a in _bodies(answers, SharesAnswer).items()}
@@ -113,7 +115,8 @@ class Exchange:
             return False
         answered = _bodies(answers, MaskedAnswer)
         vectors: dict[str, Masked] = {h: a.masked for h, a in answered.items()}
-        total = sides.total(start, survivors, vectors, shares)
+        total, bad = sides.total(start, survivors, vectors, shares)
+        _log_blame(r, "sent shares that do not hold", bad)
         for hub, share in shares.items():
             if share.ticket is not None:
                 self.keep_ticket(row.study, hub, share.ticket)
@@ -242,6 +245,11 @@ _ANSWER_TO: Final = {
     "echoes-said": "shares-answer",
     "own-question": "own-total",
 }
+
+
+def _log_blame(r: RoundRow, what: str, hubs: Sequence[str]) -> None:
+    if hubs:
+        LOG.warning("round %s of %s: %s %s", r.id, r.study, ", ".join(hubs), what)
 
 
 def _bodies(messages: Sequence[MessageRow], kind: type[T]) -> dict[str, T]:

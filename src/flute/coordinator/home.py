@@ -16,6 +16,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from flute.defaults import ROUND_TIMEOUT_S
 from flute.homes import private_folder, read_config, write_config
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -23,13 +24,15 @@ Host = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class CoordinatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """`engine_host` must be the DNS name in the engine's certificate; it binds loopback for localhost."""
+    """`engine_host` must be the DNS name in the engine's certificate; it binds loopback for localhost.
+    `round_timeout_s`: a round in which a hub stays silent this long is given up and repeated."""
 
     federation: Annotated[str, Meta(max_length=64)]
     engine_host: Host
     engine_port: Port
     api_host: Host
     api_port: Port
+    round_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = ROUND_TIMEOUT_S
 
 
 class CoordinatorHome:

@@ -44,7 +44,7 @@ class Coordinator:
         self.enrolments = Enrolments(engine, self.config.federation, keys, authority)
         self.channel = RelayChannel(home.mail, keys.party, authority.kit)
         self.desk = Desk(keys.signing, keys.sealing, lambda: self.book.roster(unix_time()), self.channel, unix_time)
-        self.runner = Runner(self.rounds, self.desk)
+        self.runner = Runner(self.rounds, self.desk, timeout_s=self.config.round_timeout_s)
         self._stop = threading.Event()
         self._pushed: dict[str, float] = {}
         self._threads = [

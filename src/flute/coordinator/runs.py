@@ -29,11 +29,7 @@ from flute.coordinator.exchange import Exchange
 from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
 from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
 from flute.errors import BadMessageError, FluteError, NotInRoster, WrongStudy
-from flute.messages.answer import (
-    Consent,
-    Refused,
-    TicketGiven,
-)
+from flute.messages.answer import Consent, MaskedAnswer, OwnTotal, Refused, TicketGiven
 from flute.messages.envelope import Opened
 from flute.messages.question import (
     Proposal,
@@ -148,8 +144,11 @@ class Runner:
         if isinstance(opened.body, TicketGiven):
             self._exchange.keep_ticket(opened.header.study, hub, opened.body.ticket)
         current = self._rounds.round(round_id)
-        if current is not None:
-            self.tick(current.study)
+        if current is None:
+            return
+        if current.state == "failed" and isinstance(opened.body, MaskedAnswer | OwnTotal):
+            self._exchange.tell_aborted(self._study(current.study), current)  # it came too late
+        self.tick(current.study)
 
     # --- what time brings ---------------------------------------------------------------------------
 

@@ -140,7 +140,7 @@ def _study(agreement: Agreement, outcome: Outcome) -> StudyReport:
 
 def _agreement_rows(agreement: Agreement, numbers: int) -> tuple[Row, ...]:
     protection = (
-        f"exact results, at most {numbers} numbers opened"
+        f"exact results, at most {numbers:,} numbers opened"
         if agreement.mode == "exact"
         else f"noise for epsilon {agreement.epsilon:g} at delta {agreement.delta:g}, per patient and hub"
     )

@@ -14,17 +14,15 @@ from flute.report.charts import (
     Curve,
     Dot,
     DotPanel,
-    ForestRow,
     LevelBar,
-    Ratio,
     curves_chart,
     dot_panels,
-    forest,
     letter,
     level_bars,
     percent_axis,
     value_axis,
 )
+from flute.report.forest import ForestRow, Ratio, forest
 from flute.report.numbers import UNKNOWN, count, decimal, percent, probability, span, with_span
 from flute.report.reading import Evaluation, Fitted, Group, Interval, Level, Scored, Term
 from flute.report.svg import STYLES
@@ -238,6 +236,8 @@ def series_name(fit: Fitted, group: Sequence[Fitted]) -> str:
         parts.append("exact" if fit.mode == "exact" else "private (noised)")
     if sum((f.reference, f.mode) == (fit.reference, fit.mode) for f in group) > 1:
         parts.append(fit.names.study.id)
+    if not fit.sound:
+        parts.append("do not use")
     return ", ".join(parts)
 
 

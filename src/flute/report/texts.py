@@ -148,7 +148,8 @@ def coefficient_takeaway(group: Sequence[Fitted]) -> str:
         (f for f in group if f.mode == "private" and f.reference == (exact.reference if exact else "")), None
     )
     if exact is None or private is None:
-        return _strongest(group[0]) if group else ""
+        sound = [fit for fit in group if fit.sound]
+        return _strongest(sound[0]) if sound else ""
     theirs = {t.column: t for t in exact.terms}
     factors = [(_factor(t, theirs[t.column]), t) for t in private.terms if t.column in theirs]
     told = [(f, t) for f, t in factors if f is not None]
@@ -250,8 +251,8 @@ def traffic_takeaway(rows: Sequence[TrafficRow]) -> str:
     largest = max(kinds, key=lambda kind: kinds[kind])
     share = f" {percent(kinds[largest] / total)} of it is “{largest}”." if total else ""
     return (
-        f"{size(total)} in {plural(messages, 'message', 'messages')} of {plural(len(kinds), 'kind', 'kinds')}.{share} "
-        "No message type has a field that could carry a record."
+        f"{size(total)} in {plural(messages, 'message', 'messages')} of {plural(len(kinds), 'kind', 'kinds')}."
+        f"{share} No message type has a field that could carry a record."
     )
 
 

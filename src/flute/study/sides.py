@@ -181,16 +181,22 @@ def survivors(start: Start, masked: Mapping[str, Masked], keys: Mapping[str, byt
     return collector.survivors(start, masked, keys)
 
 
-def echoes(start: Start, told: Survivors, received: Mapping[str, Echo], keys: Mapping[str, bytes]) -> Echoes:
-    return collector.echoes(start, told, received, keys)[0]
+def echoes(
+    start: Start, told: Survivors, received: Mapping[str, Echo], keys: Mapping[str, bytes]
+) -> tuple[Echoes, tuple[str, ...]]:
+    """Message 4, and the hubs whose tags were wrong."""
+    return collector.echoes(start, told, received, keys)
 
 
 def total(
     start: Start, told: Survivors, masked: Mapping[str, Masked], shares: Mapping[str, Shares]
-) -> NDArray[np.int64]:
-    """The opened sum int64 [size], noise and all. Raises: BadShare, BadTotal: names who is at fault."""
-    bound = largest_part(len(told.hubs))
-    return collector.total(start, told, masked, shares, part_bound=bound).total
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The opened sum int64 [size], noise and all, and the hubs that sent shares which do not hold.
+
+    Raises: BadShare, BadTotal: names who is at fault.
+    """
+    opened = collector.total(start, told, masked, shares, part_bound=largest_part(len(told.hubs)))
+    return opened.total, opened.bad_shares
 
 
 def named_tickets(start: Start) -> tuple[bytes, ...]:
