@@ -312,7 +312,12 @@ def test_a_crash_is_nothing_that_the_service_could_catch(quick: Path) -> None:
 
 # --- real processes ---------------------------------------------------------------------------------------
 
-EXACT_STUDY = study(EXACT, MODEL)
+MANY = "".join(MODEL.replace("model:", f"model-{n}:") for n in range(4))
+EXACT_STUDY = study("exact: {max_numbers: 200000}", MANY)
+"""Some thirty rounds of four steps each: enough for a step of a round to be met while it lasts."""
+PRIVATE_STUDY = study(PRIVATE, OWN.replace("SHARE", "0.1") + "".join(
+    private_model(0.08).replace("model:", f"model-{n}:") for n in range(6)
+))  # fmt: skip
 VICTIMS = ("hub relay", "hub service", "coordinator relay", "coordinator service")
 
 
@@ -327,7 +332,7 @@ def renamed(agreement: Agreement, name: str) -> Agreement:
 
 @pytest.mark.timeout(120)
 def test_kill_9_of_each_part_in_the_middle_of_a_study_of_real_processes(tmp_path: Path) -> None:
-    """One study, four deaths, each in another step of a round."""
+    """One study, four deaths in different steps of its rounds."""
     fed = KilledFederation(tmp_path, EXACT_STUDY)
     try:
         fed.begin(EXACT_STUDY)
@@ -351,7 +356,7 @@ def test_kill_9_of_each_part_at_each_step_of_real_processes(tmp_path: Path) -> N
     fed = KilledFederation(tmp_path, EXACT_STUDY)
     ends: dict[str, int] = {}
     try:
-        for mode, agreement in (("exact", EXACT_STUDY), ("private", LONG)):
+        for mode, agreement in (("exact", EXACT_STUDY), ("private", PRIVATE_STUDY)):
             for victim in VICTIMS:
                 for state in STATES:
                     name = f"{mode}-{victim.replace(' ', '-')}-{state}"

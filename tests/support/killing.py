@@ -22,6 +22,7 @@ from flute.ledger.entries import RecordSourceOpened, Reserved
 from flute.ledger.journal import JournalView, verify
 from flute.local.federation import LocalFederation
 from flute.local.run import import_csv, set_policy
+from flute.messages.question import SecureQuestion
 from flute.study.agreement import Agreement
 from flute.trust.keyfiles import load_party_keys
 from support.crashes import check_said_once
@@ -195,7 +196,7 @@ class KilledFederation:
             assert len(set(read)) == len(read), "records were read twice for one release"
             assert set(read) <= set(reserved), "records were read that nobody had paid for"
         charged = {hub: self.charged(hub) for hub in HUBS}
-        questions = asked(self.local.coordinator_home.database)
+        questions = asked(self.local.coordinator_home.database, SecureQuestion)
         check_said_once(self.said(), questions, lambda hub, release: release in charged[hub])
 
     def said(self) -> list[Said]:

@@ -11,15 +11,17 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from flute.coordinator.desk import ACCEPTS as FROM_HUBS
 from flute.messages.envelope import Envelope, Header, _unseal, envelope_digest, read_body
-from flute.messages.question import SecureQuestion
+from flute.messages.question import OwnQuestion, SecureQuestion
 from flute.primitives.keys import AgreementKey
 
+Q = TypeVar("Q", SecureQuestion, OwnQuestion)
 _TO_COORDINATOR = b"\x94\xabcoordinator"
 """MessagePack: an array of four whose first item is the recipient. Hubs send to nobody else."""
 
@@ -68,11 +70,12 @@ def in_clear(body: bytes, key: AgreementKey) -> Said:
     return Said(envelope.header, read_body(envelope.header.kind, clear, FROM_HUBS), clear, envelope_digest(body))
 
 
-def asked(database: Path) -> dict[bytes, SecureQuestion]:
-    """Digest to question, of every masked question that a coordinator stored before it sent it."""
+def asked(database: Path, kind: type[Q]) -> dict[bytes, Q]:
+    """Digest to question, of every question of a kind that a coordinator stored before it sent it."""
     store = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        rows = store.execute("SELECT digest, body FROM message WHERE outgoing = 1 AND kind = 'secure-question'")
-        return {digest: msgspec.msgpack.decode(body, type=SecureQuestion) for digest, body in rows}
+        tag = (kind.__struct_config__.tag,)
+        rows = store.execute("SELECT digest, body FROM message WHERE outgoing = 1 AND kind = ?", tag)
+        return {digest: msgspec.msgpack.decode(body, type=kind) for digest, body in rows}
     finally:
         store.close()

@@ -12,7 +12,7 @@ import flute
 from flute.cli import coordinator, hub, ledger, local, pilot, roster, study
 from flute.cli.output import ERR
 from flute.cli.requirements import requirements
-from flute.errors import FluteError, StudyFileError
+from flute.errors import Answered, FluteError, MisuseError, StudyFileError
 
 APP = typer.Typer(
     help="FLUTE: hospitals build and test health AI together while every patient record stays where it is.",
@@ -52,11 +52,18 @@ def run() -> None:
         APP()
     except StudyFileError as error:
         where = f"{error.path}:{error.line}: " if error.line else f"{error.path}: " if error.path else ""
-        ERR.print(f"[red]{escape(where)}[/red]{escape(error.text)}", soft_wrap=True)
+        ERR.print(f"[red]{escape(where)}[/red]{escape(error.text)}")
         sys.exit(1)
     except FluteError as error:
-        ERR.print(f"[red]{escape(error.code)}:[/red] {escape(error.text)}", soft_wrap=True)
+        ERR.print(f"[red]{_label(error)}[/red]{escape(error.text)}")
         sys.exit(1)
     except KeyboardInterrupt:
         ERR.print("Stopped.")
         sys.exit(130)
+
+
+def _label(error: FluteError) -> str:
+    """The stable code in front of the sentence; none where the sentence is about the command that was typed."""
+    if isinstance(error, MisuseError):
+        return ""
+    return escape(f"{error.said if isinstance(error, Answered) else error.code}: ")

@@ -17,7 +17,7 @@ from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
 from flute.coordinator.rosterbook import RosterBook
 from flute.coordinator.setup import init_coordinator, next_roster
 from flute.coordinator.store import open_store
-from flute.defaults import LOOPBACK
+from flute.defaults import LOOPBACK, MIN_HUBS
 from flute.errors import MisuseError
 from flute.local.processes import follow_parent
 from flute.primitives.keys import fingerprint
@@ -99,6 +99,8 @@ def propose(
     people = [Person(*read_card(path.read_text(encoding="utf-8")), Role.RESEARCHER) for path in person or []]
     previous = book.roster(now) if files else None
     hubs = _enrolments(folder).waiting()
+    if len(hubs) + (len(previous.hubs()) if previous else 0) < MIN_HUBS:
+        raise MisuseError(f"A roster needs at least {MIN_HUBS} hubs; {len(hubs)} have asked to join so far.")
     bundle = next_roster(home.config().federation, keys, previous, files, hubs=hubs, people=people, now=now)
     book.propose(bundle)
     OUT.print("Proposed. Each owner now runs: flute roster sign FOLDER")

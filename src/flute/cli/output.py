@@ -10,8 +10,9 @@ from rich.console import Console
 
 Format = Literal["text", "json"]
 FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, soft_wrap=True)
+"""Lines are not broken: a terminal does that itself, and a file or a pipe gets fingerprints and sentences whole."""
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -23,4 +24,4 @@ def show(value: Any, text: str, format: Format) -> None:
     if format == "json":
         print_json(value)
     else:
-        OUT.print(text, soft_wrap=True)  # the terminal breaks lines; a file or a pipe gets them whole
+        OUT.print(text)

@@ -60,7 +60,8 @@ class Coordinator:
     def close(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=DOOR_STOP_S)
+            if thread.is_alive():
+                thread.join(timeout=DOOR_STOP_S)
         self.channel.close()
 
     def push_roster(self) -> None:
