@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -270,7 +270,7 @@ def test_a_plain_connection_would_be_seen_on_the_wire() -> None:
 class LeakyService(Service):
     """A hub service with one leak (`support.leaky_hub`); the coordinator is the real one."""
 
-    LEAKS = {"huvh": "unmasked", "chu": "noiseless", "irst": "receipt"}
+    LEAKS: ClassVar = {"huvh": "unmasked", "chu": "noiseless", "irst": "receipt"}
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self.name not in self.LEAKS:
@@ -321,17 +321,15 @@ def test_every_encoding_of_a_text_is_found_inside_other_bytes(encoding: str) -> 
     import base64
 
     man = canary("chu")
-    write = {
-        "utf-8": lambda t: t.encode(),
-        "utf-16": lambda t: t.encode("utf-16-le"),
-        "hex": lambda t: t.encode().hex().encode(),
-        "reversed": lambda t: t.encode()[::-1],
-        **{
-            f"base64 at {n}": (lambda t, n=n: base64.b64encode(b"x" * n + t.encode() + b"tail"))  # type: ignore[misc]
-            for n in range(3)
-        },
+    text = man.patient
+    written = {
+        "utf-8": text.encode(),
+        "utf-16": text.encode("utf-16-le"),
+        "hex": text.encode().hex().encode(),
+        "reversed": text.encode()[::-1],
+        **{f"base64 at {n}": base64.b64encode(b"x" * n + text.encode() + b"tail") for n in range(3)},
     }[encoding]
-    content = b"before" + write(man.patient) + b"after"
+    content = b"before" + written + b"after"
     assert f"here: patient id, {encoding}" in search("here", content, patterns(man, bytes(32)))
 
 

@@ -18,9 +18,10 @@ from flute.data.variables import Variable
 from flute.defaults import FRESHNESS_LIFETIME_S, MAX_CLOCK_SKEW_S, MAX_ENVELOPE_BYTES, MESSAGE_LIFETIME_S
 from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
+from flute.ledger.entries import RecordSourceOpened, Resent
 from flute.ledger.journal import verify
 from flute.messages.answer import MaskedAnswer, OwnTotal, Refused
-from flute.messages.envelope import ID_SIZE, Envelope, kind_of, parse_envelope, read_body
+from flute.messages.envelope import ID_SIZE, Envelope, envelope_digest, kind_of, parse_envelope, read_body
 from flute.messages.protocol import GroupTerms, Start
 from flute.messages.question import (
     OwnQuestion,
@@ -226,7 +227,7 @@ def test_the_same_bytes_again_get_the_same_bytes_back_and_open_nothing(own: Caug
     opened, charged = len(own.hub.source.opened), own.charged
     assert own.service.reply_to(own.raw) == first
     assert (len(own.hub.source.opened), own.charged) == (opened, charged)
-    assert [line.entry.envelope for line in own.hub.parts.journal.lines(kinds=("resent",))]
+    assert [line.envelope for line in own.lines(Resent)] == [envelope_digest(first or b"")]
 
 
 def test_a_message_id_serves_once(own: Caught) -> None:
@@ -374,8 +375,7 @@ def _of(fed: InProcessFederation, body: OwnQuestion) -> Caught:
 
 def test_an_exact_studys_look_for_the_floor_is_the_only_one_before_a_question(pooled: Caught) -> None:
     assert len(pooled.hub.source.opened) == 1
-    looks = [line.entry for line in pooled.hub.parts.journal.lines(kinds=("record-source-opened",))]
-    assert [(look.question, look.release_id) for look in looks] == [("floor", b"")]
+    assert [(look.question, look.release_id) for look in pooled.lines(RecordSourceOpened)] == [("floor", b"")]
 
 
 # --- proposals ------------------------------------------------------------------------------------------

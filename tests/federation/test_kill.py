@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import pytest
 
 from flute.errors import Refusal
 from flute.hub.store import HubPolicy
+from flute.messages.answer import Consent, OwnTotal, Receipt
 from flute.messages.envelope import Header
-from flute.messages.answer import OwnTotal, Receipt
 from flute.messages.question import Proposal
 from flute.study.agreement import Agreement, agreement_digest, sign_agreement, write_agreement
 from support.crashes import (
@@ -35,7 +36,7 @@ from support.hostile import marked_people
 from support.inprocess import InProcessFederation
 from support.killing import HUBS, STATES, KilledFederation
 from support.parties import Party
-from support.studies import EXACT, MODEL, PRIVATE, private_model, study
+from support.studies import MODEL, PRIVATE, private_model, study
 from support.wiretap import Said
 
 VARIABLES = tuple(v.variable for v in study().variables)
@@ -98,7 +99,7 @@ def sweep(agreement: Agreement, party: str, *, stride: int = 1) -> None:
     """Die before and after every `stride`-th write. With budget left, every such study still finishes."""
     for number in range(0, points_of(agreement, party), stride):
         for when in ("before", "after"):
-            state, why = run_with_crash(agreement, party, number, when)  # type: ignore[arg-type]
+            state, why = run_with_crash(agreement, party, number, when)
             assert state == "finished", f"{when} point {number} of {party}: {why}"
 
 
@@ -203,11 +204,8 @@ def test_a_withdrawal_that_a_death_interrupts_can_be_repeated_and_then_holds(qui
         at = fed.points["west"].count + number
         fed.points["west"].dies = lambda n, w, at=at: n == at and w == "after"  # type: ignore[misc]
         for _ in range(2):
-            with fed.alive("west"):
-                try:
-                    fed.hubs["west"].steward.withdraw("heart", person="eva")
-                except Refusal:
-                    pass  # the first try had come through
+            with fed.alive("west"), suppress(Refusal):  # where the first try had come through
+                fed.hubs["west"].steward.withdraw("heart", person="eva")
         if fed.points["west"].crashes == 0:
             break
         assert fed.hubs["west"].parts.store.study("heart").state == "withdrawn"
@@ -255,15 +253,27 @@ def test_a_proposal_that_arrives_late_does_not_change_the_hubs_study_key(quick: 
     def propose_late() -> None:
         fed.desk.send("north", fed.desk.write(body, hub="north", study="heart")[1])
 
+    def keys() -> int:
+        consents = [s.body for s in fed.said if isinstance(s.body, Consent)]
+        return len({msgspec.msgpack.encode(consent.key) for consent in consents})
+
     propose_late()
     fed.settle()
-    keys = {msgspec.msgpack.encode(s.body.key) for s in fed.said if s.header.kind == "consent"}  # type: ignore[attr-defined]
-    assert len(keys) == len(fed.hubs), "a second key was given for one study"
+    assert keys() == len(fed.hubs), "a second key was given for one study"
     fed.runner.run("heart")
-    for _ in range(3):  # in the middle of the rounds
-        fed._deliver_to_hub("north")
-        propose_late()
+    late = 0
+    for _ in range(200):  # message by message, with a late proposal in every state of a masked round
+        now = fed.rounds.rounds("heart")[-1]
+        if not now.party and now.state in ("asked", "masked", "echoed"):
+            propose_late()
+            late += 1
+        for name in fed.hubs:
+            fed._deliver_to_hub(name)
+            fed._deliver_to_coordinator()
+    assert late > 5
     assert fed.drive(LONG) == ("finished", "")
+    assert keys() == len(fed.hubs)
+    assert {r.state for r in fed.rounds.rounds("heart")} == {"opened"}, "a late proposal cost a round"
     assert agreement_digest(raw) == fed.rounds.study("heart").digest  # type: ignore[union-attr]
 
 
@@ -302,10 +312,10 @@ def test_a_crash_is_nothing_that_the_service_could_catch(quick: Path) -> None:
     fed = InProcessFederation(quick, marked_people(n=12), VARIABLES)
     hub = fed.hubs["north"]
 
-    def dies(*_: object) -> None:
+    def dies(*_: object) -> Any:
         raise Crash
 
-    hub.parts.journal._append = dies  # type: ignore[method-assign]
+    hub.parts.journal._append = dies  # type: ignore[method-assign, assignment]
     with pytest.raises(Crash):
         hub.service.reply_to(b"anything")
 

@@ -81,7 +81,7 @@ def patterns(man: Man, pseudonym_key: bytes) -> dict[str, bytes]:
 def row_patterns(row: NDArray[np.float64], label: str) -> dict[str, bytes]:
     """His row of a step, as numbers one after the other: the first three that are not 0 or 1."""
     telling = [float(v) for v in row if v not in (0.0, 1.0, -1.0)][:3]
-    found = {}
+    found: dict[str, bytes] = {}
     for value in telling:
         found |= {f"{label}: {value:g}, {how}": raw for how, raw in _number_encodings(value).items()}
     return {k: v for k, v in found.items() if len(v.strip(b"\x00\xff")) >= MIN_PATTERN - 1}
@@ -150,9 +150,11 @@ class Step:
     def in_clear(self) -> NDArray[np.int64]:
         """What would leave without mask and noise."""
         if self.price.mechanism is None:
-            return np.rint(np.ldexp(exact_sum(self.rows), FIXED_POINT_BITS)).astype(np.int64)
+            exact: NDArray[np.int64] = np.rint(np.ldexp(exact_sum(self.rows), FIXED_POINT_BITS)).astype(np.int64)
+            return exact
         clipped = clip(self.rows, self.price.mechanism.clip_norm) * self.price.mechanism.scale
-        return np.rint(clipped.sum(axis=0)).astype(np.int64)
+        noiseless: NDArray[np.int64] = np.rint(clipped.sum(axis=0)).astype(np.int64)
+        return noiseless
 
     @property
     def canary_alone(self) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from flute.errors import FluteError
 from flute.hub.service import ACCEPTS as TO_HUBS
 from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
+from flute.ledger.entries import RecordSourceOpened
 from flute.ledger.journal import verify
 from flute.messages.answer import MaskedAnswer, OwnTotal, SharesAnswer
 from flute.messages.envelope import _unseal, envelope_digest, parse_envelope, read_body
@@ -195,7 +196,7 @@ class CrashingFederation(InProcessFederation):
     def settle(self) -> None:
         moved = True
         while moved:
-            moved = any([self._deliver_to_hub(name) for name in list(self.hubs)])
+            moved = sum(self._deliver_to_hub(name) for name in list(self.hubs)) > 0  # every one, not up to the first
             moved = self._deliver_to_coordinator() or moved
 
     def _deliver_to_hub(self, name: str) -> bool:
@@ -277,8 +278,8 @@ def check_hub(fed: CrashingFederation, name: str, agreement: Agreement) -> None:
     account = hub.parts.ledger.account(Level.STUDY, agreement.study)
     assert account.reserved + account.settled <= study_budget(agreement)[0]
     assert account.exact_numbers <= agreement.max_numbers
-    opened = [line.entry.release_id for line in hub.parts.journal.lines(kinds=("record-source-opened",))]
-    releases = [release for release in opened if release]
+    opened = [line.entry for line in hub.parts.journal.lines() if isinstance(line.entry, RecordSourceOpened)]
+    releases = [entry.release_id for entry in opened if entry.release_id]
     assert len(releases) == len(set(releases)), "records were read twice for one release"
     for release in releases:
         assert hub.parts.ledger.find(release) is not None, "records were read before they were paid for"

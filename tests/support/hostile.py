@@ -8,10 +8,10 @@ one reason only, and the untouched question is the control.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from flute.data.variables import Variable
 from flute.hub.service import ACCEPTS, HubService
 from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
+from flute.ledger.entries import Refused as RefusedLine
 from flute.ledger.journal import verify
 from flute.messages.answer import Refused
 from flute.messages.envelope import (
@@ -39,6 +40,7 @@ from flute.trust.roster import Roster
 from support.inprocess import Columns, InProcessFederation, TestHub
 from support.parties import Party
 
+T = TypeVar("T", bound=Struct)
 QUESTIONS = ("secure-question", "own-question")
 RECORD_VALUES = ("47.131719", "191.41414")
 """Written into the hub's records; no text that leaves may hold them."""
@@ -47,7 +49,7 @@ NAMES = ("north", "south", "west", "ada", "mallory", "eve")
 
 def marked_people(hubs: tuple[str, ...] = ("north", "south", "west"), n: int = 40) -> dict[str, Columns]:
     """The same small table at every hub, with values that would be recognised anywhere."""
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "age": [float(RECORD_VALUES[0]), *(30.0 + i for i in range(n - 1))],
         "pressure": [float(RECORD_VALUES[1]), *(90.0 + i for i in range(n - 1))],
         "sex": [i % 2 for i in range(n)],
@@ -120,8 +122,12 @@ class Caught:
             now=self.fed.now, key=Party("coordinator").sealing,
         )  # fmt: skip
 
-    def refused_lines(self) -> list[Any]:
-        return [line.entry for line in self.hub.parts.journal.lines(kinds=("refused",))]
+    def lines(self, kind: type[T]) -> list[T]:
+        """The hub's journal lines of one kind, in order."""
+        return [line.entry for line in self.hub.parts.journal.lines() if isinstance(line.entry, kind)]
+
+    def refused_lines(self) -> list[RefusedLine]:
+        return self.lines(RefusedLine)
 
 
 def catch(

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ class KilledFederation:
 
     def kill_relay(self, party: str) -> None:
         """kill -9 of the relay alone; its service starts another by itself."""
-        found: list[psutil.Process] = []
-        until(lambda: bool(found.extend(filter(None, [self.relay_of(party)])) or found))
+        until(lambda: self.relay_of(party) is not None)
+        relay = self.relay_of(party)
         with suppress(psutil.NoSuchProcess):
-            found[0].send_signal(signal.SIGKILL)
+            if relay is not None:
+                relay.send_signal(signal.SIGKILL)
 
     def relay_of(self, party: str) -> psutil.Process | None:
         with suppress(psutil.NoSuchProcess):
@@ -124,7 +126,7 @@ class KilledFederation:
         with self.local.client() as client:
             self._try(lambda: client.propose(agreement), already="already")
         for hub in HUBS:
-            self._try(lambda hub=hub: self._consent(hub, agreement.study), already="nothing to decide")
+            self._try(partial(self._consent, hub, agreement.study), already="nothing to decide")
         until(lambda: self.state(agreement.study)[0] in ("ready", "running", *ENDED))
         with self.local.client() as client:
             self._try(lambda: client.run(agreement.study), already="")

@@ -57,6 +57,11 @@ def run() -> None:
     except FluteError as error:
         ERR.print(f"[red]{_label(error)}[/red]{escape(error.text)}")
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise  # not a file that somebody named: a bug keeps its trace
+        ERR.print(f"[red]{escape(str(error.filename))}:[/red] {escape(error.strerror or 'cannot be used')}.")
+        sys.exit(1)
     except KeyboardInterrupt:
         ERR.print("Stopped.")
         sys.exit(130)

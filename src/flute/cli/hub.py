@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -13,6 +13,7 @@ import yaml
 from rich.markup import escape
 
 from flute.cli.output import OUT, FormatOption, show
+from flute.cli.study import load_study
 from flute.coordinator.client import CoordinatorClient
 from flute.data.variables import Variable
 from flute.errors import MisuseError
@@ -96,7 +97,9 @@ def import_(
     fhir: Annotated[Path | None, typer.Option(help="Folder of FHIR files (NDJSON, bundles).")] = None,
     csv: Annotated[Path | None, typer.Option(help="A CSV file.")] = None,
     recipe: Annotated[str, typer.Option(help="Recipe for FHIR files: pilot, or a JSON file.")] = "pilot",
-    variables: Annotated[Path | None, typer.Option(help="YAML list of a CSV file's variables.")] = None,
+    variables: Annotated[
+        Path | None, typer.Option(help="What to read of a CSV file: a YAML list of variables, or a study file.")
+    ] = None,
     id_column: Annotated[str | None, typer.Option(help="The CSV column that names the patient.")] = None,
     simulated: Annotated[bool, typer.Option(help="Label the records SIMULATED.")] = False,
     format: FormatOption = "text",
@@ -114,15 +117,21 @@ def import_(
         asked |= {"source": str(fhir.absolute()), "recipe": chosen}
     elif csv is not None:
         if variables is None:
-            raise MisuseError("A CSV file needs --variables, a YAML list of {name, kind, low, high, levels, unit}.")
+            raise MisuseError(f"A CSV file needs --variables: a study file that names them, or {_A_LIST}.")
         asked |= {"source": str(csv.absolute()), "variables": _variables_file(variables), "id_column": id_column}
     with HubClient(folder) as door:
         report = door.import_records(**asked)
-    excluded = ", ".join(f"{n} {reason}" for reason, n in report["excluded"].items()) or "none"
-    refused = ", ".join(f"{n} {reason}" for reason, n in report["refused"].items()) or "none"
-    taken = f"Imported {report['rows']} patients from {report['resources']} resources."
-    text = f"{taken} Excluded: {excluded}. Refused: {refused}."
-    show(report, escape(text), format)
+    show(report, escape(_import_text(report)), format)
+
+
+def _import_text(report: dict[str, Any]) -> str:
+    """What came in, in one sentence each; counts only, for the steward's own eyes."""
+    parts = [f"Imported {report['rows']} patients from {report['files']} file{'s' if report['files'] > 1 else ''}."]
+    for title in ("excluded", "refused", "missing", "unusable"):
+        counts = [f"{n} {name}" for name, n in report[title].items() if n]
+        if counts:
+            parts.append(f"{title.capitalize()}: {', '.join(counts)}.")
+    return "\n".join(parts)
 
 
 def _recipe_file(path: Path) -> object:
@@ -132,12 +141,22 @@ def _recipe_file(path: Path) -> object:
         raise MisuseError(f"{path} is no recipe: 'pilot', or a JSON file with views, sql and variables.") from error
 
 
+_A_LIST = "a YAML list with lines such as '- {name: age, kind: number, low: 0, high: 120}'"
+
+
 def _variables_file(path: Path) -> object:
+    """Variables of a study file, or a list of them. Raises: MisuseError, StudyFileError: what to write."""
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise MisuseError(f"{path} is not YAML; write a study file, or {_A_LIST}.") from error
+    if isinstance(listed, dict) and "flute" in listed:
+        agreement, _ = load_study(path)
+        return msgspec.to_builtins([v.variable for v in agreement.variables])
+    try:
         return msgspec.to_builtins(msgspec.convert(listed, type=tuple[Variable, ...]))
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
-        raise MisuseError(f"{path} is no list of variables: {error}.") from error
+    except msgspec.ValidationError as error:
+        raise MisuseError(f"{path} is neither a study file nor {_A_LIST} ({error}).") from error
 
 
 @APP.command()
@@ -178,14 +197,15 @@ def consent(
             if decision not in ("grant", "deny", "withdraw"):
                 raise MisuseError("--decision is grant, deny or withdraw.")
             shown |= door.decide(study, decision, person=person, reason=reason)
-    show(shown, agreement_text(shown), format)
+    decided = f"Study {escape(study)} is {shown['state']} here."
+    show(shown, decided if decision else agreement_text(shown), format)
 
 
 def agreement_text(shown: dict[str, object]) -> str:
     """An agreement as a data protection officer reads it."""
     a = shown["agreement"]
     assert isinstance(a, dict)
-    holds = [c for c in a["guarantees"] if c["holds"]]
+    cells = {(c["parties"], c["because"]): c for c in a["guarantees"]}  # enclave columns that are alike: said once
     protected = (
         f"{a['numbers']} exact numbers at most; no epsilon bounds what they tell"
         if a["mode"] == "exact"
@@ -202,10 +222,15 @@ def agreement_text(shown: dict[str, object]) -> str:
         f"Fields: {', '.join(a['fields'])}",
         f"Questions: {', '.join(q['id'] + ' (' + q['algorithm'] + ')' for q in a['questions'])}",
         f"Protection: {escape(a['plan'])} {protected}.",
-        f"Threat cells that hold: {len(holds)} of {len(a['guarantees'])}.",
+        *(_cell_text(c) for c in cells.values()),
         f"[yellow]{escape(a['unaudited'])}[/yellow]",
     ]
     return "\n".join(lines)
+
+
+def _cell_text(cell: dict[str, Any]) -> str:
+    verdict = "holds" if cell["holds"] else "[yellow]does not hold[/yellow]"
+    return f"Assuming {escape(cell['parties'])}: {verdict}. {escape(cell['because'])}"
 
 
 def _day(seconds: int) -> str:
@@ -216,10 +241,12 @@ def _day(seconds: int) -> str:
 def policy(
     folder: Folder,
     person: Person,
-    epsilon: Annotated[float | None, typer.Option(help="Ceiling for one study.")] = None,
-    epsilon_all: Annotated[float | None, typer.Option(help="Ceiling for all studies of a dataset.")] = None,
+    epsilon: Annotated[float | None, typer.Option(min=1e-3, max=100, help="Ceiling for one study.")] = None,
+    epsilon_all: Annotated[
+        float | None, typer.Option(min=1e-3, max=100, help="Ceiling for all studies of a dataset.")
+    ] = None,
     exact: Annotated[bool | None, typer.Option("--exact/--no-exact", help="Allow exact results.")] = None,
-    floor: Annotated[int | None, typer.Option(help="No exact count under this many persons.")] = None,
+    floor: Annotated[int | None, typer.Option(min=1, help="No exact count under this many persons.")] = None,
     hide: Annotated[list[str] | None, typer.Option(help="A variable that no study may use (repeatable).")] = None,
 ) -> None:
     """Set what this hub's owner allows at all, whatever a study asks. What was charged stays charged.

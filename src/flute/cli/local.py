@@ -48,7 +48,7 @@ def run(
     Example: `flute local run heart.yaml --hub north=north.csv --hub south=south.csv --hub west=west.csv`
     """
     paths = hub_paths(hub)
-    agreement, _ = load_study(study, list(paths))
+    agreement, _ = load_study(study)
     _same_hubs(agreement, paths, study)
     if agreement.mode == "exact":
         ERR.print("Exact mode: allowed because the data are your own. No epsilon bounds what exact results tell.")
@@ -109,11 +109,13 @@ def _import(federation: LocalFederation, name: str, path: Path, agreement: Agree
 
 
 def _same_hubs(agreement: Agreement, paths: dict[str, Path], study: Path) -> None:
-    named = set(agreement.hubs)
-    if named != set(paths):
-        lacking = ", ".join(sorted(named - set(paths)))
-        raise StudyFileError(
-            f"The study asks {', '.join(sorted(named))}; give --hub NAME=PATH for each, and no other "
-            f"(missing: {lacking or 'none'}).",
-            path=str(study),
-        )
+    named, given = set(agreement.hubs), set(paths)
+    if named == given:
+        return
+    said = [f"without a path: {', '.join(sorted(named - given))}"] if named - given else []
+    said += [f"not among the study's hubs: {', '.join(sorted(given - named))}"] if given - named else []
+    raise StudyFileError(
+        f"The study asks {', '.join(agreement.hubs)}; give --hub NAME=PATH once for each of them "
+        f"({'; '.join(said)}).",
+        path=str(study),
+    )

@@ -49,7 +49,7 @@ def check(
 ) -> None:
     """Check a study file: can it be carried out, what does it cost, what does it protect?
 
-    Example: `flute study check examples/heart.yaml`
+    Example: `flute study check examples/heart/private.yaml`
     """
     agreement, checked = load_study(study, hubs.split(",") if hubs else None)
     facts = study_facts(agreement, checked)

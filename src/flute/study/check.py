@@ -149,7 +149,7 @@ def _check_plan(agreement: Agreement, lines: Lines) -> Plan:
 def _check_time(agreement: Agreement, lines: Lines) -> None:
     if agreement.ends <= agreement.starts:
         raise StudyFileError(
-            "The period ends before it begins: 'until' must be a later day than 'from'.",
+            "The period ends before it begins: 'until' must not be an earlier day than 'from'.",
             line=line_of(lines, "period", "until"),
         )
 

@@ -40,6 +40,8 @@ _ALGORITHMS: Final[dict[str, type[Struct]]] = {
 _QUESTION_FIELDS: Final = ("algorithm", "share", "per_hub")
 """What every question may hold besides its algorithm's own elements."""
 _NAME: Final = re.compile(rf"[A-Za-z][A-Za-z0-9_.-]{{0,{MAX_ID_CHARS - 1}}}")
+_LAST_SECOND: Final = 86_399
+"""Of a day: people mean that day too when they write 'until'."""
 _Line = Annotated[str, Meta(min_length=1, max_length=500)]
 
 
@@ -134,7 +136,7 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         hubs=file.hubs,
         conditions=_conditions(file, lines),
         starts=_seconds(file.period.start, ("period", "from"), lines),
-        ends=_seconds(file.period.until, ("period", "until"), lines),
+        ends=_seconds(file.period.until, ("period", "until"), lines) + _LAST_SECOND,
         dataset=file.dataset,
         missing=file.missing,
         variables=tuple(
