@@ -10,8 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -281,3 +283,17 @@ def _said_of(text: str) -> StudyFileError | None:
     except StudyFileError as error:
         return error
     return None
+
+
+def test_an_agreement_that_says_a_name_twice_is_refused() -> None:
+    """No file can, but bytes that somebody else wrote can: which of the two would a hub be paid for?"""
+    agreement, _ = read_study_file(GOOD, path="study.yaml", code=bytes(32))
+    doubled = msgspec.structs.replace(agreement, questions=(agreement.questions[0], *agreement.questions))
+    with pytest.raises(StudyFileError, match="cohort more than once"):
+        check_study(doubled)
+
+
+def test_until_means_that_day_too() -> None:
+    agreement, _ = read_study_file(GOOD, path="study.yaml", code=bytes(32))
+    last = datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert agreement.ends == int(last.timestamp())

@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 from flute.cli.app import run
+from flute.cli.hub import _variables_file
+from flute.errors import MisuseError
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = sorted([*(ROOT / "examples").rglob("*.yaml"), *(ROOT / "src/flute/pilot/studies").glob("*.yaml")])
+FILES = [*(ROOT / "examples").rglob("*.yaml"), *(ROOT / "src/flute/pilot/studies").glob("*.yaml")]
+STUDIES = sorted(path for path in FILES if path.name != "variables.yaml")
 TABLES = sorted((ROOT / "examples").rglob("*.csv"))
 READMES = sorted((ROOT / "examples").rglob("README.md"))
 
@@ -80,3 +83,27 @@ def test_files_that_a_command_of_a_readme_names_are_there(path: Path) -> None:
     wanted = [word.partition("=")[2] or word for word in words if re.search(r"(^|=)(examples|src)/", word)]
     assert wanted
     assert [word for word in wanted if not (ROOT / word).exists()] == []
+
+
+def test_a_study_file_says_what_to_import_as_well_as_a_list_does(tmp_path: Path) -> None:
+    listed = """\
+- {name: smoker, kind: binary, label: Smokes}
+- {name: sex, kind: category, levels: [f, m], label: Sex}
+- {name: age, kind: number, low: 18, high: 110, unit: a, label: Age}
+"""
+    (tmp_path / "variables.yaml").write_text(listed, encoding="utf-8")
+    of_the_study = _variables_file(ROOT / "examples/heart/private.yaml")
+    of_the_list = _variables_file(tmp_path / "variables.yaml")
+    assert len(of_the_study) == 8
+    assert len(of_the_list) == 3
+    assert all(variable in of_the_study for variable in of_the_list)
+
+
+@pytest.mark.parametrize(
+    "text", ["just text", "[1, 2]", "- {name: age}", "{a: [}", "- {name: age, kind: number, low: 3, high: 1}"]
+)
+def test_a_file_that_lists_no_variables_is_told_what_to_write(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "variables.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MisuseError, match="name: age, kind: number, low: 0, high: 120"):
+        _variables_file(path)

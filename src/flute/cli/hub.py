@@ -144,7 +144,7 @@ def _recipe_file(path: Path) -> object:
 _A_LIST = "a YAML list with lines such as '- {name: age, kind: number, low: 0, high: 120}'"
 
 
-def _variables_file(path: Path) -> object:
+def _variables_file(path: Path) -> list[Any]:
     """Variables of a study file, or a list of them. Raises: MisuseError, StudyFileError: what to write."""
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -152,9 +152,9 @@ def _variables_file(path: Path) -> object:
         raise MisuseError(f"{path} is not YAML; write a study file, or {_A_LIST}.") from error
     if isinstance(listed, dict) and "flute" in listed:
         agreement, _ = load_study(path)
-        return msgspec.to_builtins([v.variable for v in agreement.variables])
+        return [msgspec.to_builtins(v.variable) for v in agreement.variables]
     try:
-        return msgspec.to_builtins(msgspec.convert(listed, type=tuple[Variable, ...]))
+        return [msgspec.to_builtins(v) for v in msgspec.convert(listed, type=tuple[Variable, ...])]
     except msgspec.ValidationError as error:
         raise MisuseError(f"{path} is neither a study file nor {_A_LIST} ({error}).") from error
 

@@ -36,7 +36,8 @@ def ledger_show(folder: Folder, format: FormatOption = "text") -> None:
 def _account(account: dict[str, Any]) -> str:
     epsilon = "∞" if account["unbounded"] else f"{account['epsilon_noised']:.3g}"
     numbers = f", {account['exact_numbers']} exact numbers" if account["exact_numbers"] else ""
-    head = f"[bold]{account['level']} {escape(account['name'])}[/bold]: epsilon {epsilon}{numbers}."
+    what = "dataset" if account["level"] == "persons" else account["level"]  # the ledger's word: whose records
+    head = f"[bold]{what} {escape(account['name'])}[/bold]: epsilon {epsilon}{numbers}."
     return f"{head} {escape(account['sentence'])}"
 
 

@@ -148,8 +148,8 @@ def _require_amount(what: str, asked: float, spent: Fraction, ceiling: float, ov
     if spent + Fraction(asked) > Fraction(ceiling):
         left = round_down(max(Fraction(0), Fraction(ceiling) - spent))
         raise BudgetExceeded(
-            f"The question costs {asked!r} of {what}, but {left!r} of {ceiling!r} is left for {over}. Nothing was "
-            "read. Ask less or accept more noise, or ask this hub's owner to raise the ceiling."
+            f"The question costs {asked:.4g} of {what}, but {left:.4g} of {ceiling:.4g} is left for {over}. Nothing "
+            "was read. Ask less or accept more noise, or ask this hub's owner to raise the ceiling."
         )
 
 
