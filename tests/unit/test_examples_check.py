@@ -18,8 +18,7 @@ from flute.cli.hub import _variables_file
 from flute.errors import MisuseError
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = [*(ROOT / "examples").rglob("*.yaml"), *(ROOT / "src/flute/pilot/studies").glob("*.yaml")]
-STUDIES = sorted(path for path in FILES if path.name != "variables.yaml")
+STUDIES = sorted([*(ROOT / "examples").rglob("*.yaml"), *(ROOT / "src/flute/pilot/studies").glob("*.yaml")])
 TABLES = sorted((ROOT / "examples").rglob("*.csv"))
 READMES = sorted((ROOT / "examples").rglob("README.md"))
 

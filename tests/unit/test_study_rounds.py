@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
 from flute.ledger.journal import verify
+from flute.study.protection import hub_epsilon, study_budget
 from support.inprocess import InProcessFederation
 from support.studies import DESCRIBE, EVALUATE, EXACT, MODEL, PRIVATE, private_model, study
 
@@ -74,17 +75,21 @@ def test_an_exact_model_equals_the_pooled_fit(tmp_path: Path, data: dict) -> Non
         verify(hub.folder / "journal.db", hub.parts.signing.public)
 
 
-def test_a_private_study_is_charged_what_was_agreed_and_not_more(tmp_path: Path, data: dict) -> None:
+@pytest.mark.parametrize("epsilon", [1, 3])
+def test_a_private_study_is_charged_what_was_agreed_and_not_more(tmp_path: Path, data: dict, epsilon: int) -> None:
     fed = federation(tmp_path, data, HubPolicy())
-    agreement = study(PRIVATE, DESCRIBE + private_model(0.4) + EVALUATE)
+    protection = PRIVATE.replace("epsilon: 3", f"epsilon: {epsilon}")
+    agreement = study(protection, DESCRIBE + private_model(0.4) + EVALUATE)
+    assert agreement.epsilon == epsilon
     release = fed.run(agreement)
     assert set(release["results"]) == {"cohort@north", "cohort@south", "cohort@west", "model", "comparison"}
-    from flute.study.protection import hub_epsilon, study_budget
-
+    assert np.isfinite(release["results"]["model"]["coefficients"]).all()
+    assert 0 <= release["results"]["comparison"]["models"]["model"]["auc"]["value"] <= 1
+    budget = study_budget(agreement)[0]
     for hub in fed.hubs.values():
         account = hub.parts.ledger.account(Level.STUDY, "heart")
-        assert 0.99 * study_budget(agreement)[0] < account.settled <= study_budget(agreement)[0]
-        assert hub_epsilon(account.settled, 1e-6) <= 3.0
+        assert 0.99 * budget < account.settled <= budget
+        assert hub_epsilon(account.settled, 1e-6) <= epsilon
         assert hub.parts.ledger.open() == ()
 
 

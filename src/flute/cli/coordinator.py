@@ -98,9 +98,9 @@ def propose(
     files = book.files()
     people = [Person(*read_card(path.read_text(encoding="utf-8")), Role.RESEARCHER) for path in person or []]
     previous = book.roster(now) if files else None
-    hubs = _enrolments(folder).waiting()
+    hubs = _enrolments(folder).admitted()
     if len(hubs) + (len(previous.hubs()) if previous else 0) < MIN_HUBS:
-        raise MisuseError(f"A roster needs at least {MIN_HUBS} hubs; {len(hubs)} have asked to join so far.")
+        raise MisuseError(f"A roster needs at least {MIN_HUBS} hubs; {len(hubs)} were admitted so far.")
     bundle = next_roster(home.config().federation, keys, previous, files, hubs=hubs, people=people, now=now)
     book.propose(bundle)
     OUT.print("Proposed. Each owner now runs: flute roster sign FOLDER")

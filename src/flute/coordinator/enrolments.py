@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import ColumnElement, Engine, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from flute.coordinator.store import ENROLMENT
@@ -78,10 +78,17 @@ class Enrolments:
             self._put(request.hub, request=raw, state="asked")
         return entry
 
+    def admitted(self) -> list[Hub]:
+        """Roster entries of hubs that somebody admitted, for the next roster."""
+        return self._entries(ENROLMENT.c.state == "admitted")
+
     def waiting(self) -> list[Hub]:
-        """Roster entries of hubs that asked or were admitted, for the next roster."""
+        """Roster entries of hubs that asked, admitted or not."""
+        return self._entries(ENROLMENT.c.request.is_not(None))
+
+    def _entries(self, which: ColumnElement[bool]) -> list[Hub]:
         with self._engine.begin() as db:
-            rows = db.execute(select(ENROLMENT).where(ENROLMENT.c.request.is_not(None)).order_by(ENROLMENT.c.hub))
+            rows = db.execute(select(ENROLMENT).where(which).order_by(ENROLMENT.c.hub))
             requests = [read_join(row.request) for row in rows]
         return [Hub(r.hub, r.signing_key, r.sealing_key, r.owner_key, r.tls_common_name) for r in requests]
 

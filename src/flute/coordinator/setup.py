@@ -8,6 +8,7 @@ from pathlib import Path
 from flute.algorithms.registry import code_digest
 from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
 from flute.defaults import ROSTER_LIFETIME_DAYS
+from flute.homes import private_folder
 from flute.primitives.keys import KEY_SIZE, fingerprint
 from flute.transport.identity import make_authority
 from flute.trust.keyfiles import PartyKeys, load_party_keys, make_coordinator_keys
@@ -22,9 +23,10 @@ def init_coordinator(folder: Path, config: CoordinatorConfig, entropy: Callable[
 
     Raises: KeyFileError, MisuseError: there is a coordinator in this folder already."""
     home = CoordinatorHome(folder)
-    home.write_config(config)
-    make_coordinator_keys(home.keys, NAME, rand=entropy(2 * KEY_SIZE))
+    private_folder(home.folder)
+    make_coordinator_keys(home.keys, NAME, rand=entropy(2 * KEY_SIZE))  # refuses where there are keys already
     make_authority(home.authority, config.federation, config.engine_host, config.engine_port)
+    home.write_config(config)
     return fingerprint(load_party_keys(home.keys).signing.public)
 
 

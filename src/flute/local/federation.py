@@ -86,7 +86,7 @@ class LocalFederation:
             _, request = ask_to_join(folder, invitation, now)
             enrolments.receive(request, None, now)
             take_admission(folder, enrolments.admit(hub, b""), now)
-        self._entries = enrolments.waiting()
+        self._entries = enrolments.admitted()
 
     def _first_roster(self) -> None:
         now = int(time.time())

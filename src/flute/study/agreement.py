@@ -31,7 +31,7 @@ class HubConditions(Struct, frozen=True, forbid_unknown_fields=True):
     legal_basis: Annotated[str, Meta(min_length=1, max_length=500)]
     ethics_approval: Annotated[str, Meta(min_length=1, max_length=500)]
     retain_until: Seconds
-    """Results and study keys are deleted after this."""
+    """Until when results may be kept. Nothing deletes them by itself yet; whoever holds them has to."""
 
 
 class PlanChoice(Struct, frozen=True, forbid_unknown_fields=True):
