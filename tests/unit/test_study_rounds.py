@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from flute.errors import ExactNotAllowed
 from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
 from flute.ledger.journal import verify
@@ -146,3 +147,13 @@ def test_a_denied_study_never_runs(tmp_path: Path, data: dict) -> None:
     assert (row.state, row.why) == ("stopped", "north did not consent")
     assert {hub.parts.store.study(agreement.study).state for hub in fed.hubs.values()} == {"denied", "closed"}
     assert all(hub.source.opened == [] for hub in fed.hubs.values())
+
+
+def test_an_exact_study_cannot_be_granted_where_exact_results_are_not_allowed(tmp_path: Path, data: dict) -> None:
+    fed = federation(tmp_path, data, HubPolicy())
+    agreement = study(EXACT, MODEL)
+    fed.propose(agreement)
+    with pytest.raises(ExactNotAllowed, match="its owner can allow them first"):
+        fed.hubs["north"].steward.decide(agreement.study, grant=True, person="eva")
+    assert fed.hubs["north"].parts.store.study(agreement.study).state == "proposed"
+    assert fed.hubs["north"].source.opened == []

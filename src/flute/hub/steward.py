@@ -14,7 +14,7 @@ from flute.connectors.snapshot import write_snapshot
 from flute.connectors.tables import read_csv
 from flute.data.source import Recipe
 from flute.data.variables import Variable
-from flute.errors import NoConsent, NotPossible
+from flute.errors import ExactNotAllowed, NoConsent, NotPossible
 from flute.hub.gate import hub_ceilings
 from flute.hub.parts import COORDINATOR, Parts
 from flute.hub.round import floor_holds
@@ -123,6 +123,11 @@ class Steward:
                 f"Dataset {dataset.name} has no {', '.join(lacking)}; import it with these, or deny the study."
             )
         holds = True
+        if agreement.mode == "exact" and not self._p.store.policy().exact_allowed:
+            raise ExactNotAllowed(
+                f"{self._p.me} does not allow exact results, so study {entry.study} cannot be granted; its owner can "
+                "allow them first (flute hub policy --exact), or the study can be denied."
+            )
         if agreement.mode == "exact":
             holds = self._judge_floor(entry.study, agreement, dataset.snapshot, now)
         self._p.journal.append(ConsentGranted(entry.study, entry.digest, dataset.snapshot, person), now)
