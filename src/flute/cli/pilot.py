@@ -24,9 +24,8 @@ def simulate_pilot(
 
     Example: `flute simulate pilot --out pilot-data --seed 1`
     """
-    written = write_pilot(out, seed=seed)
+    write_pilot(out, seed=seed)
     show({"out": str(out), "seed": seed}, f"Wrote SIMULATED records to {escape(str(out))}.", format)
-    del written
 
 
 def demo(

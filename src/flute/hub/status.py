@@ -12,7 +12,7 @@ from flute.hub.store import StudyEntry
 from flute.ledger.budget import Level, Standing
 from flute.primitives.keys import fingerprint
 from flute.study.agreement import Agreement, read_agreement
-from flute.study.check import check_study
+from flute.study.check import Checked, checked_agreement
 from flute.study.protection import guarantees, hub_epsilon
 
 
@@ -37,18 +37,18 @@ def hub_status(parts: Parts) -> dict[str, Any]:
 def study_view(parts: Parts, study: str) -> dict[str, Any]:
     """A study as its steward has to judge it. Raises: WrongStudy."""
     entry = parts.store.study(study)
-    agreement = read_agreement(entry.agreement)
+    checked = checked_agreement(entry.agreement)
     return {
         "state": entry.state,
         "digest": entry.digest.hex(),
-        "agreement": agreement_view(agreement, parts.me),
-        "budget": standing_view(parts, entry, agreement),
+        "agreement": agreement_view(checked, parts.me),
+        "budget": standing_view(parts, entry, checked.agreement),
     }
 
 
-def agreement_view(agreement: Agreement, hub: str) -> dict[str, Any]:
+def agreement_view(checked: Checked, hub: str) -> dict[str, Any]:
+    agreement = checked.agreement
     conditions = agreement.conditions[hub]
-    checked = check_study(agreement)
     return {
         "title": agreement.title,
         "purpose": agreement.purpose,
