@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 
 import flute.local.federation
-from flute.connectors.rows import pseudonym
-from flute.connectors.snapshot import SnapshotSource
 from flute.demo import pilot_study
 from flute.hub.home import HubHome
 from flute.hub.store import HubPolicy
+from flute.intake.rows import pseudonym
+from flute.intake.snapshot import SnapshotSource
 from flute.local.federation import LocalFederation
 from flute.local.processes import Service
 from flute.local.run import StudyStopped, import_fhir, run_study, set_policy

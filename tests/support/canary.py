@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from flute.algorithms.registry import algorithm_for
-from flute.connectors.rows import pseudonym
 from flute.data.dataset import Dataset
 from flute.defaults import FIXED_POINT_BITS, SENTINELS
 from flute.dp.clip import clip
+from flute.intake.rows import pseudonym
 from flute.messages.answer import MaskedAnswer, OwnTotal
 from flute.messages.question import OwnQuestion, SecureQuestion
 from flute.pilot.resources import Man

@@ -35,7 +35,7 @@ class Planted:
 PLANTED = [
     Planted("hub/gate.py", "from flute.coordinator import store as planted", FLOORS),
     Planted("coordinator/desk.py", "import flute.hub.store", FLOORS),
-    Planted("transport/mailbox.py", "import flute.connectors.rows", FLOORS),
+    Planted("transport/mailbox.py", "import flute.intake.rows", FLOORS),
     Planted("dp/odds.py", "import flute.aggregation.plan", FLOORS),
     Planted("messages/limits.py", "import flute.trust.roster", FLOORS),
     Planted("hub/round.py", "import flute.pilot.recipe", FLOORS),
@@ -44,7 +44,7 @@ PLANTED = [
     Planted("coordinator/runs.py", "import flute.aggregation.collector", PARTS),
     Planted("study/release.py", "import flute.dp.calibrate", PARTS),
     Planted("study/sides.py", "from flute.messages import answer as planted", ANSWERS),
-    Planted("connectors/snapshot.py", "import flute.messages.answer", RECORDS),
+    Planted("intake/snapshot.py", "import flute.messages.answer", RECORDS),
     Planted("transport/mailbox.py", "import flute.data", WIRE),
     Planted("transport/relay.py", "import flute.trust.roster", WIRE),
     Planted("hub/process.py", "import nvflare", ENGINE),

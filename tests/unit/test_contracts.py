@@ -12,12 +12,12 @@ import pytest
 from flute.aggregation.plan import PLANS
 from flute.algorithms.contract import Ask, Operation, PrivacyStatement, Setting
 from flute.algorithms.registry import ALGORITHMS, algorithm_for
-from flute.connectors.snapshot import SnapshotSource, write_snapshot
-from flute.connectors.tables import read_csv
 from flute.data.dataset import Dataset
 from flute.data.source import RecordSource
 from flute.data.variables import Variable
 from flute.errors import MisuseError, SourceError, TooLarge
+from flute.intake.flat import read_csv
+from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.messages.channel import Channel
 from flute.study.agreement import Question
 from flute.study.check import check_study

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from flute.connectors.fhir import build
-from flute.connectors.rows import ImportReport
 from flute.errors import MisuseError
+from flute.intake.build import build
+from flute.intake.rows import ImportReport
 from flute.pilot.recipe import EXCLUSIONS, FLAGS, PILOT_RECIPE, PILOT_VARIABLES, REFUSALS, Declared, pilot_recipe
 from flute.pilot.resources import Man, resources_of
 from flute.pilot.tables import LOINC, SCT

@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from flute.connectors.fhir import build
-from flute.connectors.rows import ImportReport, Rows, pseudonym
-from flute.connectors.snapshot import SnapshotSource, write_snapshot
 from flute.errors import MisuseError
+from flute.intake.build import build
+from flute.intake.rows import ImportReport, Rows, pseudonym
+from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.pilot.recipe import PILOT_RECIPE, PILOT_VARIABLES
 from flute.pilot.resources import FILES, Man
 from flute.pilot.simulate import TRUTH, SimulatedHub, plant_canary, simulate, write_pilot

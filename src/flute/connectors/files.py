@@ -19,9 +19,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from flute.connectors.references import reference_key
 from flute.defaults import MAX_BUNDLE_BYTES, MAX_IMPORT_FILE_BYTES, MAX_RESOURCE_BYTES
 from flute.errors import Unmappable, Unreachable
+from flute.views.references import reference_key
 
 ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _TYPE: Final = re.compile(r"[A-Z][A-Za-z]{1,63}\Z")

@@ -11,7 +11,6 @@ import uvicorn
 
 import flute
 from flute.algorithms.registry import code_digest
-from flute.connectors.snapshot import SnapshotSource
 from flute.defaults import DOOR_STOP_S
 from flute.homes import private_socket
 from flute.hub.door import make_door
@@ -22,6 +21,7 @@ from flute.hub.service import HubService
 from flute.hub.steward import Steward
 from flute.hub.store import HubStore
 from flute.hub.trusted import Trust
+from flute.intake.snapshot import SnapshotSource
 from flute.ledger.budget import Ledger
 from flute.ledger.entries import ServiceStarted
 from flute.ledger.journal import Journal

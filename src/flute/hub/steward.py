@@ -8,10 +8,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from flute.connectors.fhir import build
-from flute.connectors.rows import ImportReport, Rows
-from flute.connectors.snapshot import write_snapshot
-from flute.connectors.tables import read_csv
 from flute.data.source import Recipe
 from flute.data.variables import Variable
 from flute.errors import ExactNotAllowed, NoConsent, NotPossible
@@ -19,6 +15,10 @@ from flute.hub.gate import hub_ceilings
 from flute.hub.parts import COORDINATOR, Parts
 from flute.hub.round import floor_holds
 from flute.hub.store import DatasetEntry, HubPolicy, StudyEntry
+from flute.intake.build import build
+from flute.intake.flat import read_csv
+from flute.intake.rows import ImportReport, Rows
+from flute.intake.snapshot import write_snapshot
 from flute.ledger.entries import (
     ConsentDenied,
     ConsentGranted,

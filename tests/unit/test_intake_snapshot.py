@@ -8,10 +8,10 @@ import duckdb
 import numpy as np
 import pytest
 
-from flute.connectors.rows import Rows, database
-from flute.connectors.snapshot import SnapshotSource, check_snapshot, snapshot_path, write_snapshot
 from flute.data.variables import Variable
 from flute.errors import MisuseError, Unmappable, Unreachable
+from flute.intake.rows import Rows, database
+from flute.intake.snapshot import SnapshotSource, check_snapshot, snapshot_path, write_snapshot
 
 AGE = Variable("age", "number", 0, 120)
 GROUP = Variable("group", "category", levels=("a", "b"))

@@ -1,7 +1,7 @@
 """FHIRPath expressions over parsed FHIR R4 JSON, each compiled once.
 
 Everything is evaluated by `fhirpathpy`, except that plain expressions run as the closures of
-`connectors.plainpath`, with the same results, thirty times faster. Tests compare the two.
+`views.plainpath`, with the same results, thirty times faster. Tests compare the two.
 
 Source: FHIRPath 2.0.0, HL7; SQL-on-FHIR v2 for `getResourceKey` and `getReferenceKey`.
 """
@@ -20,7 +20,8 @@ from fhirpathpy.engine.nodes import ResourceNode
 from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
 from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser
 
-from flute.connectors.plainpath import (
+from flute.errors import Unmappable
+from flute.views.plainpath import (
     R4,
     Collection,
     Constants,
@@ -28,8 +29,7 @@ from flute.connectors.plainpath import (
     Run,
     compile_plain,
 )
-from flute.connectors.references import reference_keys, resource_keys
-from flute.errors import Unmappable
+from flute.views.references import reference_keys, resource_keys
 
 _node: Final[Any] = ResourceNode
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from fhirpathpy.models import models
 
-from flute.connectors.references import reference_keys, resource_keys
+from flute.views.references import reference_keys, resource_keys
 
 Collection = list[Any]
 Constants = Mapping[str, str | int | float | bool]
@@ -25,7 +25,7 @@ R4: Final[dict[str, dict[str, Any]]] = models["r4"]
 
 
 class NotPlain(Exception):
-    """No fault: the expression, or this resource, is one for fhirpathpy. Never leaves `connectors.fhirpath`."""
+    """No fault: the expression, or this resource, is one for fhirpathpy. Never leaves `views.fhirpath`."""
 
 
 _TOKEN: Final = re.compile(

@@ -17,10 +17,10 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
-from flute.connectors.rows import TABLE, Rows, database, plain_column, quoted
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
 from flute.errors import MisuseError, Unmappable, Unreachable
+from flute.intake.rows import TABLE, Rows, database, plain_column, quoted
 
 FOLDER: Final = "records"
 _DIGEST: Final = b"flute/snapshot/v1"

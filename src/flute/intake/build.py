@@ -19,7 +19,10 @@ import duckdb
 import numpy as np
 
 from flute.connectors.files import BUNDLE_REFUSED, WRONG_TYPE, Folder, Found
-from flute.connectors.rows import (
+from flute.data.source import Recipe
+from flute.defaults import IMPORT_BATCH_ROWS
+from flute.errors import MisuseError, Unmappable
+from flute.intake.rows import (
     ImportReport,
     Rows,
     count_cells,
@@ -30,10 +33,7 @@ from flute.connectors.rows import (
     quoted,
     text_column,
 )
-from flute.connectors.views import DoesNotFit, Row, View, compile_view
-from flute.data.source import Recipe
-from flute.defaults import IMPORT_BATCH_ROWS
-from flute.errors import MisuseError, Unmappable
+from flute.views.view import DoesNotFit, Row, View, compile_view
 
 _TEXTS_WITHOUT_VALUES: Final = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException)
 """DuckDB's other errors may quote a value."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from flute.connectors import tables
-from flute.connectors.rows import pseudonym
-from flute.connectors.snapshot import write_snapshot
-from flute.connectors.tables import ROW_NUMBER, read_csv
 from flute.data.variables import Variable
 from flute.errors import MisuseError, SourceError, Unmappable, Unreachable
+from flute.intake import flat as tables
+from flute.intake.flat import ROW_NUMBER, read_csv
+from flute.intake.rows import pseudonym
+from flute.intake.snapshot import write_snapshot
 
 KEY = b"k" * 32
 AGE = Variable("age", "number", 0, 120, unit="a")

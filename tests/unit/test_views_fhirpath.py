@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flute.connectors.fhirpath import Path, PathFailed
-from flute.connectors.references import reference_key
 from flute.errors import Unmappable
 from flute.pilot.views import PILOT_VIEWS
+from flute.views.fhirpath import Path, PathFailed
+from flute.views.references import reference_key
 
 OBSERVATION: dict[str, Any] = {
     "resourceType": "Observation",

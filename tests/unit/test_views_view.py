@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flute.connectors.views import DoesNotFit, compile_view
 from flute.errors import Unmappable
+from flute.views.view import DoesNotFit, compile_view
 
 PATIENT: dict[str, Any] = {
     "resourceType": "Patient",

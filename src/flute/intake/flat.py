@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import duckdb
 
-from flute.connectors.rows import ImportReport, Rows, count_cells, database, lock, make_rows, quoted
 from flute.data.variables import Variable
 from flute.defaults import MAX_CSV_COLUMNS, MAX_IMPORT_FILE_BYTES, MAX_RESOURCE_BYTES
 from flute.errors import Unmappable, Unreachable
+from flute.intake.rows import ImportReport, Rows, count_cells, database, lock, make_rows, quoted
 
 ROW_NUMBER: Final = "#row"
 """In place of an id column: the patient's place in the file is his id."""

@@ -16,9 +16,9 @@ from decimal import Decimal
 from itertools import product
 from typing import Any, Final
 
-from flute.connectors.fhirpath import Path, PathFailed
-from flute.connectors.plainpath import Constants
 from flute.errors import Unmappable
+from flute.views.fhirpath import Path, PathFailed
+from flute.views.plainpath import Constants
 
 Cell = str | int | float | bool | None
 Row = tuple[Cell, ...]

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from flute.connectors import fhir
-from flute.connectors.fhir import build
-from flute.connectors.rows import ImportReport, pseudonym
 from flute.data.source import Recipe
 from flute.data.variables import Variable
 from flute.errors import MisuseError, Unmappable
+from flute.intake import build as fhir
+from flute.intake.build import build
+from flute.intake.rows import ImportReport, pseudonym
 
 KEY = b"k" * 32
 VIEWS = {
