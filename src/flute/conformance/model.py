@@ -59,7 +59,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Yes ("1") where one of `codings` stands in a repeating element, no ("0") where the resource has none of them."""
+    """Yes ("1") where one of `codings` stands in a repeating element, no ("0") where none of them does."""
 
     codings: tuple[Coding, ...]
 

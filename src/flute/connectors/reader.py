@@ -4,9 +4,14 @@ A reader gives pages. What a page brings is written in one transaction together 
 crash, and at the next import, reading goes on from the newest mark. So a reader must give, for the same mark
 and an unchanged system, the same pages again, and it never remembers anything itself.
 
-A *scope* is a part of the system that is read as a whole: a file, a resource type of a server, a table. At the
-end of a scope the reader says what it was: `complete` (whatever was taken from this scope before and was not met
-now is gone) or `changes` (only what changed was read; what is gone is listed in `gone`).
+A *scope* is a part of the system that is read as a whole: a file, a resource type of a server, a table. Its first
+page says `begins` (again where it is read anew from its start, because it changed while an import was interrupted).
+Its last page says how it `ends`: `complete` (whatever was taken from this scope before and was not met now is gone)
+or `changes` (only what changed was read; what is gone is listed in `gone`). A scope that is no longer there begins
+and ends in one empty page.
+
+The same key twice: the same content is one resource; of two contents the later `meta.lastUpdated` counts, and where
+that does not tell, the first is kept and the second refused as `duplicate-id`. That is for the taker, not for readers.
 """
 
 from __future__ import annotations
@@ -50,13 +55,14 @@ class Page:
     """`mark`: from where to go on, once everything of this page is on disk.
 
     `skipped`: resources of the scope that are known to be unchanged and were not read. `total`: resources expected
-    in all, where the system says so."""
+    in all, where the system says so. All records of one transaction bundle are in one page."""
 
     scope: str
     mark: bytes
     records: tuple[Record, ...] = ()
     refused: tuple[Refused, ...] = ()
     gone: tuple[str, ...] = ()
+    begins: bool = False
     ends: Ends = ""
     skipped: int = 0
     total: int | None = None
