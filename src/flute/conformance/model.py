@@ -2,22 +2,23 @@
 
 One declaration serves four ends, so that they cannot disagree: the StructureDefinition that is published, the
 check that a resource meets before it is taken in, the resource that is built from a row of a table, and the
-names that a mapping file may use. Nothing here knows any disease; a declaration is passed in.
+names that a mapping file may use. Nothing here knows any disease; a declaration is passed in, as a value that can be
+written as JSON: the hub gets it from its owner's command line together with the recipe.
 Source: FHIR R4, StructureDefinition, Observation, Procedure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
+
+from msgspec import Struct
 
 from flute.errors import MisuseError
 
 
-@dataclass(frozen=True, slots=True)
-class Coding:
+class Coding(Struct, frozen=True, forbid_unknown_fields=True):
     """A code of a code system. `display`: what people read; never compared."""
 
     system: str
@@ -25,8 +26,7 @@ class Coding:
     display: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Struct, frozen=True, forbid_unknown_fields=True, tag="quantity"):
     """A measured number. `unit`: UCUM code of the model's own unit. `accepted`: UCUM codes that are converted into
     it, others are refused. `spellings`: units as people type them where no code is given, to their UCUM code.
     `low`, `high`: what is possible at all, in `unit`, inclusive. `decimals`: digits that a profile may show."""
@@ -39,8 +39,7 @@ class Quantity:
     decimals: int
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(Struct, frozen=True, forbid_unknown_fields=True, tag="whole"):
     """A whole number in [low, high]. `beyond`: the reason for one outside."""
 
     low: int
@@ -48,8 +47,7 @@ class Whole:
     beyond: str = "value-out-of-range"
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
+class Coded(Struct, frozen=True, forbid_unknown_fields=True, tag="coded"):
     """A choice. `values`: what a table says ("0", "1", …) to the codings that mean it; the first is written (all of
     `write_all`), every one is read."""
 
@@ -57,37 +55,32 @@ class Coded:
     write_all: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True, forbid_unknown_fields=True, tag="flag"):
     """Yes ("1") where one of `codings` stands in a repeating element, no ("0") where none of them does."""
 
     codings: tuple[Coding, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(Struct, frozen=True, forbid_unknown_fields=True, tag="code"):
     """A plain code of a required binding, for example Patient.gender. `values`: what a table says to the code."""
 
     values: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True, forbid_unknown_fields=True, tag="moment"):
     """A date, or a date with a time and zone. `types`: FHIR types that the element may have, the first is written."""
 
     types: tuple[Literal["date", "dateTime", "instant", "Period"], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Age:
+class Age(Struct, frozen=True, forbid_unknown_fields=True, tag="age"):
     """Whole years, UCUM `a`."""
 
     low: int = 0
     high: int = 130
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(Struct, frozen=True, forbid_unknown_fields=True, tag="links"):
     """References to resources of other elements (by the elements' names), in an extension `url`."""
 
     url: str
@@ -97,8 +90,7 @@ class Links:
 Kind = Quantity | Whole | Coded | Flag | Code | Moment | Age | Links
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, forbid_unknown_fields=True):
     """One piece of an element: a column of a table, one FHIR element of the resource.
 
     `at`: the FHIR element; a choice element without its type ("value", "effective", "performed"). Parts with the
@@ -113,8 +105,7 @@ class Part:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that the common model records about a person, as one FHIR R4 resource.
 
     `subject`: the element that refers to the person; empty for the person himself. `status`: what is accepted,
@@ -146,8 +137,7 @@ class Element:
         raise MisuseError(f"{self.name} has no part {name}; it has {', '.join(p.name for p in self.parts)}.")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """A common model: `person` is the element that all others refer to. `url`: stem of the addresses of what is
     generated from it; `version`: of the declaration."""
 

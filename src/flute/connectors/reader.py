@@ -11,7 +11,7 @@ or `changes` (only what changed was read; what is gone is listed in `gone`). A s
 and ends in one empty page.
 
 The same key twice: the same content is one resource; of two contents the later `meta.lastUpdated` counts, and where
-that does not tell, the first is kept and the second refused as `duplicate-id`. That is for the taker, not for readers.
+that does not tell, the first is kept and the second refused as `duplicate-id`. That is for the taker to do.
 """
 
 from __future__ import annotations
