@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final, TypeVar
@@ -12,7 +13,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from flute.errors import MisuseError
+from flute.defaults.records import MAX_SECRET_BYTES
+from flute.errors import KeyFileError, MisuseError
 
 T = TypeVar("T", bound=Struct)
 MAX_CONFIG_BYTES: Final = 64 * 1024
@@ -92,3 +94,25 @@ def private_socket(path: Path) -> socket.socket:
         os.umask(before)
     listener.listen()
     return listener
+
+
+def read_secret_file(path: Path) -> bytes:
+    """Raises: KeyFileError: missing, not a plain file, too large, or open to every account of this machine.
+
+    A group may read it and it may be a link: that is how container platforms hand out secrets.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise KeyFileError(f"{path.name} is not an ordinary file.")
+            if status.st_mode & 0o007:
+                raise KeyFileError(
+                    f"{path.name} can be read by every account of this machine. Run `chmod o-rwx {path.name}`, and "
+                    "treat what it holds as known to others if they are not trusted."
+                )
+            if status.st_size > MAX_SECRET_BYTES:
+                raise KeyFileError(f"{path.name} is too large for a secret.")
+            return file.read(MAX_SECRET_BYTES)
+    except OSError as error:
+        raise KeyFileError(f"The file {path.name}, which the options name, cannot be read.") from error

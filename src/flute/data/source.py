@@ -1,10 +1,9 @@
-"""The `RecordSource` port: where a hub's records come from, and the recipe that turns resources into rows."""
+"""The `RecordSource` port: the frozen records that questions are asked of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
@@ -27,22 +26,3 @@ class RecordSource(Protocol):
         Raises: Unreachable: the store does not answer. Unmappable: a column is absent.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How FHIR resources become one row per patient: views (SQL-on-FHIR ViewDefinitions) make tables,
-    one SQL statement over those tables makes the rows.
-
-    `views`: table name to ViewDefinition. `sql`: DuckDB SQL; its result has a column `patient` and one column
-    per variable, and optionally `excluded` (a reason, null where the patient is in).
-    `variables`: what the rows offer. Recipes are declarations that ship with the software or lie in the
-    hub's own folder; none ever arrives over the wire.
-    """
-
-    name: str
-    views: Mapping[str, Mapping[str, Any]]
-    sql: str
-    variables: tuple[Variable, ...]
-    refusals: Mapping[str, str] = field(default_factory=dict)
-    """Optional: SQL per reason that counts resources refused for it (unit-not-convertible, …)."""

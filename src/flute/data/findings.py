@@ -12,11 +12,14 @@ from msgspec import Meta, Struct
 
 Reason = Literal[
     "malformed-json",
+    "malformed-row",
     "too-long",
     "required-element-missing",
     "wrong-type",
     "id-invalid",
     "duplicate-id",
+    "file-broken",
+    "format-not-read",
     "reference-not-resolved",
     "transaction-refused",
     "unknown-element",
@@ -34,7 +37,8 @@ MAX_FOUND_CHARS = 120
 class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     """`path`: the element as FHIRPath from the resource. `rule`: id of the broken rule ("r4", "psa-unit", …).
 
-    `found`: what stood there, shortened. `mend`: a sentence that says what to change, and where.
+    `found`: what stood there, shortened. `mend`: a sentence that says what to change, and where. `warning`: the
+    resource is taken all the same.
     """
 
     reason: Annotated[str, Meta(max_length=64)]
@@ -42,9 +46,12 @@ class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     rule: Annotated[str, Meta(max_length=64)]
     found: Annotated[str, Meta(max_length=MAX_FOUND_CHARS)]
     mend: Annotated[str, Meta(max_length=500)]
+    warning: bool = False
 
 
 def shown(value: object) -> str:
-    """A value as a finding quotes it: one line, at most MAX_FOUND_CHARS characters."""
-    text = " ".join(str(value).split())
+    """A value as a finding quotes it: one line, at most MAX_FOUND_CHARS characters, each of which can be printed."""
+    text = " ".join(str(value)[: 10 * MAX_FOUND_CHARS].split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return text if len(text) <= MAX_FOUND_CHARS else text[: MAX_FOUND_CHARS - 1] + "…"

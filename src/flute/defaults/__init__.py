@@ -135,22 +135,13 @@ JOURNAL_BUSY_S: Final = 5.0
 JOURNAL_LOOK_AHEAD: Final = 1_000
 """Lines searched for a displaced one when a broken journal is explained: a tenth of a second of signature checks."""
 
-# --- import of records (bytes unless said) ----------------------------------------------------
-MAX_RESOURCE_BYTES: Final = 4 * 2**20
-"""One FHIR resource, one line of NDJSON: above any clinical resource without an inline image."""
-MAX_BUNDLE_BYTES: Final = 256 * 2**20
-"""One bundle file is held in memory as a whole."""
-MAX_IMPORT_FILE_BYTES: Final = 16 * 2**30
-"""One export file after decompression; a compressed bomb stops here."""
-MAX_CSV_COLUMNS: Final = 2_000
-IMPORT_BATCH_ROWS: Final = 50_000
-"""Rows of a view held in memory before they go into the database."""
-
 # --- services -----------------------------------------------------------------------------------
 DOOR_STOP_S: Final = 5
 """How long a service waits for calls in progress when it is told to stop."""
 LOCAL_CALL_TIMEOUT_S: Final = 300.0
-"""A call through a hub's own door; an import of a large export takes minutes."""
+"""A call through a hub's own door; making a large dataset anew after a decision takes minutes."""
+IMPORT_POLL_S: Final = 0.05
+"""How often the command line asks its own hub how far an import is."""
 API_CALL_TIMEOUT_S: Final = 30.0
 ROSTER_PUSH_S: Final = 300.0
 """How often the coordinator hands hubs the roster anew: a hub that was away is current again this soon."""

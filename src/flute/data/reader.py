@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from flute.conformance.findings import Finding
+from flute.data.findings import Finding
 
 Resource = dict[str, Any]
 Ends = Literal["", "complete", "changes"]
