@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from flute.errors import MisuseError
 
+UCUM: Final = "http://unitsofmeasure.org"
+
 
 class Coding(Struct, frozen=True, forbid_unknown_fields=True):
-    """A code of a code system. `display`: what people read; never compared."""
+    """A code of a code system. `display`: what people read in our own pages. It is not the code system's
+    name for the code (some of those mislead here), so it is never written into a resource, nor compared."""
 
     system: str
     code: str
@@ -29,7 +32,8 @@ class Coding(Struct, frozen=True, forbid_unknown_fields=True):
 class Quantity(Struct, frozen=True, forbid_unknown_fields=True, tag="quantity"):
     """A measured number. `unit`: UCUM code of the model's own unit. `accepted`: UCUM codes that are converted into
     it, others are refused. `spellings`: units as people type them where no code is given, to their UCUM code.
-    `low`, `high`: what is possible at all, in `unit`, inclusive. `decimals`: digits that a profile may show."""
+    `low`, `high`: what is possible at all, in `unit`, inclusive. `decimals`: digits that a profile may show.
+    `labels`: what is written for people beside a UCUM code, where that is not the code itself."""
 
     unit: str
     accepted: tuple[str, ...]
@@ -37,6 +41,7 @@ class Quantity(Struct, frozen=True, forbid_unknown_fields=True, tag="quantity"):
     low: Decimal
     high: Decimal
     decimals: int
+    labels: Mapping[str, str] = {}
 
 
 class Whole(Struct, frozen=True, forbid_unknown_fields=True, tag="whole"):
@@ -81,12 +86,18 @@ class Age(Struct, frozen=True, forbid_unknown_fields=True, tag="age"):
 
 
 class Links(Struct, frozen=True, forbid_unknown_fields=True, tag="links"):
-    """References to resources of other elements (by the elements' names), in an extension `url`."""
+    """References to resources of other elements (by the elements' names), in an extension `url`. `also`: addresses
+    of the same extension that are read as well, never written."""
 
     url: str
     elements: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
 
+CHOICES: Final = frozenset((
+    "abatement", "age", "born", "deceased", "effective", "multipleBirth", "occurrence", "onset", "performed", "value",
+))  # fmt: skip
+"""Elements of R4 that are written with their type behind them (`value[x]` as `valueQuantity`)."""
 Kind = Quantity | Whole | Coded | Flag | Code | Moment | Age | Links
 
 
@@ -94,7 +105,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     """One piece of an element: a column of a table, one FHIR element of the resource.
 
     `at`: the FHIR element; a choice element without its type ("value", "effective", "performed"). Parts with the
-    same `at` exclude each other. `required`: refused without it.
+    same `at` exclude each other. `required`: refused without it, or without another part with the same `at`.
     """
 
     name: str
@@ -104,6 +115,11 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     requirement: str = ""
     note: str = ""
 
+    @property
+    def choice(self) -> bool:
+        """Its FHIR element is a choice of types."""
+        return self.at in CHOICES
+
 
 class Element(Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that the common model records about a person, as one FHIR R4 resource.
@@ -112,7 +128,9 @@ class Element(Struct, frozen=True, forbid_unknown_fields=True):
     the first is written. `code`: codings of `code`, any of which makes a resource this element; all of
     `written` are written (the first of `code` where empty). `sites`: accepted bodySite codings, the first is
     written; `site_in_code`: codings of `code` that say the site themselves. `claims`: addresses of profiles of
-    others that a written resource meets and may claim.
+    others that a written resource meets and may claim, if its quantities are in the model's unit and no finer than
+    `decimals`, and `claim_if` holds: for a part's name the values under which it does (none given: any value).
+    `always`: what FHIR demands and no table says (element to coding); written, never checked.
     """
 
     name: str
@@ -127,7 +145,18 @@ class Element(Struct, frozen=True, forbid_unknown_fields=True):
     site_in_code: tuple[Coding, ...] = ()
     modality: Coding | None = None
     claims: tuple[str, ...] = ()
+    claim_if: Mapping[str, tuple[str, ...]] = {}
+    always: Mapping[str, Coding] = {}
     requirement: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The name as ids are written: letters, digits, hyphens."""
+        return self.name.replace("_", "-")
+
+    def rule(self, part: Part | str) -> str:
+        """The id of the rule about a part, in findings and in what is published."""
+        return f"{self.slug}-{part if isinstance(part, str) else part.name}".replace("_", "-")
 
     def part(self, name: str) -> Part:
         """Raises: MisuseError: the element has no such part."""
@@ -139,7 +168,7 @@ class Element(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """A common model: `person` is the element that all others refer to. `url`: stem of the addresses of what is
-    generated from it; `version`: of the declaration."""
+    generated from it, with its last colon or slash; `version`: of the declaration."""
 
     name: str
     title: str
