@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from flute.cohort.contradictions import Contradictions
 from flute.errors import MisuseError
 from flute.intake.build import build
 from flute.intake.rows import ImportReport
-from flute.pilot.recipe import EXCLUSIONS, FLAGS, PILOT_RECIPE, PILOT_VARIABLES, REFUSALS, Declared, pilot_recipe
+from flute.pilot.recipe import EXCLUSIONS, FLAGS, PILOT_RECIPE, PILOT_VARIABLES, Declared, pilot_recipe
 from flute.pilot.resources import Man, resources_of
 from flute.pilot.tables import LOINC, SCT
 
@@ -74,7 +75,7 @@ def test_a_chart_becomes_one_row_with_the_values_of_its_resources(tmp_path: Path
 # --- the cohort's borders ------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("F-PIL-1")
+@pytest.mark.requirement("F-PIL-2")
 @pytest.mark.parametrize(
     ("psa", "dre", "expected"),
     [
@@ -94,7 +95,7 @@ def test_psa_must_be_above_three_unless_the_examination_is_suspicious(
     assert why_out(tmp_path, chart(psa=psa, dre=dre)) == expected
 
 
-@pytest.mark.requirement("F-PIL-2")
+@pytest.mark.requirement("F-PIL-1")
 @pytest.mark.parametrize(
     ("mri", "expected"),
     [
@@ -118,7 +119,9 @@ def test_the_year_before_a_leap_day_begins_on_the_last_of_february(tmp_path: Pat
 
 
 @pytest.mark.requirement("F-PIL-3")
-@pytest.mark.parametrize(("version", "expected"), [("2.0", "in"), ("2.1", "in"), ("1.0", "pirads-version")])
+@pytest.mark.parametrize(
+    ("version", "expected"), [("2.0", "in"), ("2.1", "in"), ("1.0", "pirads-version"), ("unknown", "pirads-version")]
+)
 def test_pirads_before_version_two_is_left_out_by_the_dataset_s_declaration(
     tmp_path: Path, version: str, expected: str
 ) -> None:
@@ -454,6 +457,9 @@ def test_a_transaction_bundle_is_imported_whole_or_not_at_all(
 
 
 def test_every_word_of_the_report_is_declared() -> None:
-    assert set(PILOT_RECIPE.refusals) == set(REFUSALS)
-    for word in (*FLAGS, *(e for e in EXCLUSIONS if e not in {"pirads-version", "biopsy-scheme"})):
-        assert f"'{word}'" in PILOT_RECIPE.sql
+    strict = Declared(keep_unverified_timing=False, contradictions=Contradictions("refuse-person"))
+    sql = pilot_recipe(strict).sql
+    assert [word for word in (*FLAGS, *EXCLUSIONS) if f"'{word}'" not in sql] == []
+    assert PILOT_RECIPE.cohort is not None
+    assert set(FLAGS) == {flag.word for flag in PILOT_RECIPE.cohort.flags}
+    assert {rule.word for rule in PILOT_RECIPE.cohort.rules} < set(EXCLUSIONS)

@@ -107,6 +107,19 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert digests(tmp_path / "a") != digests(tmp_path / "c")
 
 
+def test_men_on_the_borders_are_written_only_when_asked_for(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "plain", 5, {"chu": 20})
+    drawn = write_pilot(tmp_path / "borders", 5, {"chu": 20}, borders=True)["chu"]
+    plain = (tmp_path / "plain" / "chu" / "Patient.ndjson").read_bytes()
+    written = (tmp_path / "borders" / "chu" / "Patient.ndjson").read_bytes()
+    assert written.startswith(plain)
+    assert b"border" not in plain
+    assert written.count(b"chu-border-") == len(drawn.men) - 26
+    hub = json.loads((tmp_path / "borders" / "manifest.json").read_text(encoding="utf-8"))["hubs"]["chu"]
+    assert (hub["eligible"], hub["planted"]) == (len(drawn.eligible), len(drawn.planted))
+    assert all(len(values) == len(drawn.eligible) for values in drawn.truth.values())
+
+
 def test_leaving_a_hub_out_changes_nothing_at_the_others() -> None:
     assert simulate(5, {"irst": 20})["irst"].men == simulate(5, {"chu": 30, "irst": 20})["irst"].men
 

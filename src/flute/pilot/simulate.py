@@ -7,6 +7,7 @@ secret, so numpy's seeded generator is used, which protocol code may not.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from flute.data.variables import Array
 from flute.errors import MisuseError
+from flute.pilot.borders import planted_borders
 from flute.pilot.model import Columns, draw_men
 from flute.pilot.resources import FILES, Man, resources_of
 from flute.pilot.tables import (
@@ -57,9 +59,10 @@ class SimulatedHub:
     planted: Mapping[str, str]
 
 
-def simulate(seed: int, sizes: Mapping[str, int] | None = None) -> dict[str, SimulatedHub]:
+def simulate(seed: int, sizes: Mapping[str, int] | None = None, *, borders: bool = False) -> dict[str, SimulatedHub]:
     """Draw every hub of `sizes` (eligible men per hub; default: the pilot's three at full size).
 
+    `borders`: every hub has the men on the cohort's borders too, after those who were drawn.
     Raises: MisuseError: an unknown hub, or a size that is not in 1 to MAX_PILOT_MEN.
     """
     wanted = {name: figures.size for name, figures in HUBS.items()} if sizes is None else dict(sizes)
@@ -68,7 +71,24 @@ def simulate(seed: int, sizes: Mapping[str, int] | None = None) -> dict[str, Sim
         raise MisuseError(f"The pilot has no hub called {', '.join(unknown)}; it has {', '.join(HUBS)}.")
     if any(not 1 <= size <= MAX_PILOT_MEN for size in wanted.values()):
         raise MisuseError(f"A simulated hub has between 1 and {MAX_PILOT_MEN} men.")
-    return {hub: _simulate_hub(seed, hub, size) for hub, size in wanted.items()}
+    drawn = {hub: _simulate_hub(seed, hub, size) for hub, size in wanted.items()}
+    return {hub: _with_borders(simulated) for hub, simulated in drawn.items()} if borders else drawn
+
+
+def _with_borders(drawn: SimulatedHub) -> SimulatedHub:
+    figures = HUBS[drawn.hub]
+    added = planted_borders(f"{drawn.hub}-border", figures.psa_unit, figures.volume_unit)
+    inside = [border for border in added if not border.expected]
+    return dataclasses.replace(
+        drawn,
+        men=(*drawn.men, *(border.man for border in added)),
+        eligible=(*drawn.eligible, *(border.man.patient for border in inside)),
+        truth={
+            name: np.concatenate([values, [border.truth[name] for border in inside]])
+            for name, values in drawn.truth.items()
+        },
+        planted={**drawn.planted, **{border.man.patient: border.expected for border in added if border.expected}},
+    )
 
 
 def _simulate_hub(seed: int, hub: str, size: int) -> SimulatedHub:
@@ -238,13 +258,15 @@ Drawn by flute.pilot.simulate; every resource carries the tags SIMULATED and HTE
 """
 
 
-def write_pilot(out: Path, seed: int, sizes: Mapping[str, int] | None = None) -> dict[str, SimulatedHub]:
+def write_pilot(
+    out: Path, seed: int, sizes: Mapping[str, int] | None = None, *, borders: bool = False
+) -> dict[str, SimulatedHub]:
     """Write `out/<hub>/*.ndjson`, a notice per hub and `out/manifest.json`; give what was drawn.
 
     The manifest holds seed, sizes, resources per file and one SHA-256 per hub over its files: running this
     again with the same arguments gives the same digests.
     """
-    hubs = simulate(seed, sizes)
+    hubs = simulate(seed, sizes, borders=borders)
     manifest: dict[str, object] = {"simulated": True, "seed": seed, "hubs": {}}
     entries: dict[str, object] = {}
     for hub, drawn in hubs.items():

@@ -157,9 +157,18 @@ _PATIENT: Final = {
         _column("birth", "birthDate", "date"),
     ]}],
 }  # fmt: skip
+_IDENTIFIER: Final = {
+    "resource": "Patient",
+    "select": [
+        {"column": [_column("id", "getResourceKey()")]},
+        {"forEach": "identifier", "column": [_column("system", "system", "uri"), _column("value", "value")]},
+    ],
+}  # fmt: skip
+"""Only to see that two ids have one identifier: a man who is there twice would be protected as two."""
 
 PILOT_VIEWS: Final[Mapping[str, Mapping[str, Any]]] = {
     "patient_view": _PATIENT,
+    "identifier_view": _IDENTIFIER,
     "psa_view": _observation(LOINC, PSA_CODE, *_QUANTITY),
     "volume_view": _observation(SCT, VOLUME_CODE, *_QUANTITY, *_SITE),
     "pirads_view": _observation(SCT, PIRADS_CODE, *_INTEGER),
