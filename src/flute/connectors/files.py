@@ -1,257 +1,227 @@
-"""FHIR resources from a folder: NDJSON (also gzipped) and JSON bundles, streamed, refused one by one.
+"""FHIR files of a folder behind the readers' port: NDJSON and JSON, packed with gzip or not, page by page.
 
-A resource that cannot be taken in is counted under a reason and the next one is read. A transaction bundle
-is the exception: it stands or falls as a whole. Nothing here knows what a resource is about.
-
-Source: FHIR R4 (id, Bundle, references); FHIR Bulk Data Access (NDJSON).
+A file is a scope. One that did not change since it was read is passed over; one that changed is read as a whole; what
+came from one that is gone is gone. A file that cannot be read to its end brings nothing, and what was taken from it
+before stays. Within a file resources are refused one by one; a transaction bundle stands or falls as a whole.
+Source: FHIR Bulk Data Access (NDJSON); FHIR R4, bundle.
 """
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import BinaryIO
 
 import msgspec
+from msgspec import Struct
 
-from flute.defaults import MAX_BUNDLE_BYTES, MAX_IMPORT_FILE_BYTES, MAX_RESOURCE_BYTES
+from flute.conformance.bundles import entries, taken
+from flute.connectors.file_survey import (
+    Stamp,
+    Surveyed,
+    form_of,
+    opened,
+    refused_by_name,
+    stamp_of,
+    survey,
+)
+from flute.data.findings import Finding, shown
+from flute.data.reader import Page, Record, Refused
+from flute.data.strict_json import NotStrict, decode
+from flute.defaults.records import MAX_RESOURCE_BYTES, PAGE_BYTES, PAGE_RESOURCES
 from flute.errors import Unmappable, Unreachable
-from flute.views.references import reference_key
-
-ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
-_TYPE: Final = re.compile(r"[A-Z][A-Za-z]{1,63}\Z")
-_URN: Final = "urn:uuid:"
-_NDJSON: Final = (".ndjson", ".ndjson.gz")
-Resource = dict[str, Any]
-
-MALFORMED: Final = "malformed-json"
-TOO_LONG: Final = "too-long"
-MISSING: Final = "required-element-missing"
-WRONG_TYPE: Final = "wrong-type"
-BAD_ID: Final = "id-invalid"
-UNRESOLVED: Final = "reference-not-resolved"
-DUPLICATE: Final = "duplicate-id"
-BUNDLE_REFUSED: Final = "transaction-refused"
 
 
-class _Lines(Protocol):
-    def readline(self, size: int = -1, /) -> bytes: ...
+class _File(Struct, frozen=True, array_like=True):
+    """A file that was read. `resources`: how many it held."""
+
+    stamp: Stamp
+    digest: bytes
+    resources: int
+
+
+class _Open(Struct, frozen=True, array_like=True):
+    """A file in the middle of which reading stopped. `offset`: bytes of its unpacked text that are done, or entries
+    of its bundle; `line`, `resources`: met so far."""
+
+    name: str
+    digest: bytes
+    offset: int
+    line: int
+    resources: int
+
+
+class _Mark(Struct, frozen=True):
+    files: dict[str, _File] = {}
+    open: _Open | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One resource with an id. `bundle`: number of the transaction bundle it stands or falls with, or 0."""
+class _Piece:
+    """What one line or document gives. `size`: bytes. `offset`, `line`: where reading goes on after it."""
 
-    resource: Resource
-    bundle: int
+    found: tuple[Record | Refused, ...]
+    size: int
+    offset: int
+    line: int
 
 
-@dataclass(slots=True)
-class Folder:
-    """A folder of exports. Iterating reads every file again, in the order of their names.
-
-    `given_up`: numbers of transaction bundles of which nothing is to be taken. After an iteration `files`,
-    `resources` and `refused` say what was met.
-    """
+@dataclass(frozen=True, slots=True)
+class FilesReader:
+    """A folder of FHIR files, or one such file. Files in folders below it are not read."""
 
     path: Path
-    given_up: frozenset[int] = frozenset()
-    files: int = 0
-    resources: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    _bundles: int = 0
 
-    def __iter__(self) -> Iterator[Found]:
-        """Raises: Unreachable: no such folder, or a file in it cannot be read. Unmappable: it holds no FHIR file."""
-        self.files = self.resources = self._bundles = 0
-        self.refused = Counter()
-        seen: set[tuple[str, str]] = set()
-        for file in self._names():
-            self.files += 1
-            for found in self._file(file):
-                key = (found.resource["resourceType"], found.resource["id"])
-                if key in seen:
-                    self.refused[DUPLICATE] += 1
-                else:
-                    seen.add(key)
-                    yield found
+    @property
+    def name(self) -> str:
+        return self.path.name
 
-    def _names(self) -> list[Path]:
+    def pages(self, mark: bytes | None) -> Iterator[Page]:
+        """See the port. Raises: Unreachable: no such folder, or a file changes while it is read. Unmappable: the
+        folder holds no FHIR file (a disk that is not mounted must not look like a hospital without patients)."""
+        files = self._files()
+        known = _Mark() if mark is None else msgspec.msgpack.decode(mark, type=_Mark)
+        gone = [name for name in known.files if name not in files]
+        for name in gone:
+            known = _Mark({n: f for n, f in known.files.items() if n != name}, known.open)
+            yield Page(name, _packed(known), begins=True, ends="complete")
+        unchanged: list[str] = []
+        for name, path in files.items():
+            before = known.files.get(name)
+            found = None if before is not None and before.stamp == stamp_of(path) else survey(path)
+            if before is not None and (found is None or (found.digest and found.digest == before.digest)):
+                unchanged.append(name)
+            elif found is not None:
+                for page, after in _pages_of(path, found, known):
+                    yield page
+                    known = after
+        if gone or len(unchanged) < len(files):
+            for name in unchanged:
+                yield Page(name, _packed(known), begins=True, ends="changes", skipped=known.files[name].resources)
+
+    def _files(self) -> dict[str, Path]:
+        """By name, in its order. Other people's files are not mentioned, nor are hidden ones (copies to a stick leave
+        such behind); those that look like ours are refused."""
         try:
-            names = sorted(p for p in self.path.iterdir() if p.name.endswith((*_NDJSON, ".json")) and p.is_file())
+            single = self.path.is_file()
+            names = [self.path] if single else sorted(self.path.iterdir())
         except OSError as error:
             raise Unreachable(f"There is no folder {self.path.name} that can be read.") from error
-        if not names:
-            raise Unmappable(f"The folder {self.path.name} holds no .ndjson, .ndjson.gz or .json file.")
-        return names
+        visible = (path for path in names if single or not path.name.startswith("."))
+        files = {p.name: p for p in visible if form_of(p.name) is not None or refused_by_name(p.name) is not None}
+        if not any(form_of(name) for name in files):
+            where = f"{self.path.name} is" if single else f"The folder {self.path.name} holds"
+            raise Unmappable(f"{where} no FHIR file that is read here (.ndjson or .json, also with .gz behind it).")
+        return files
 
-    def _file(self, file: Path) -> Iterator[Found]:
-        try:
-            if file.name.endswith(".json"):
-                yield from self._document(file)
-            elif file.name.endswith(".gz"):
-                with gzip.open(file, "rb") as stream:
-                    yield from self._lines(stream)
+
+# --- one file -------------------------------------------------------------------------------------------
+
+
+def _pages_of(path: Path, found: Surveyed, known: _Mark) -> Iterator[tuple[Page, _Mark]]:
+    """Pages of one file with the marks after them."""
+    if found.broken is not None:
+        done = _Mark(known.files | {path.name: _File(found.stamp, found.digest, 0)})
+        refused = (Refused(path.name, "", found.broken),)
+        yield Page(path.name, _packed(done), refused=refused, begins=True, ends="changes"), done
+        return
+    resumed = known.open
+    if resumed is None or (resumed.name, resumed.digest) != (path.name, found.digest):
+        resumed = None
+    place = resumed or _Open(path.name, found.digest, 0, 0, 0)
+    waiting: list[Record | Refused] = []
+    size, begins = 0, resumed is None
+    for piece in _pieces(path, place):
+        if waiting and (len(waiting) + len(piece.found) > PAGE_RESOURCES or size + piece.size > PAGE_BYTES):
+            mark = _Mark(known.files, place)
+            yield _page(path.name, waiting, mark, begins=begins), mark
+            waiting, size, begins = [], 0, False
+        waiting += piece.found
+        size += piece.size
+        place = _Open(place.name, place.digest, piece.offset, piece.line, place.resources + len(piece.found))
+    if stamp_of(path) != found.stamp:
+        raise Unreachable(f"The file {path.name} changes while it is read; import again when it is finished.")
+    done = _Mark(known.files | {path.name: _File(found.stamp, found.digest, place.resources)})
+    yield _page(path.name, waiting, done, begins=begins, ends=True), done
+
+
+def _page(scope: str, found: list[Record | Refused], mark: _Mark, *, begins: bool, ends: bool = False) -> Page:
+    return Page(
+        scope,
+        _packed(mark),
+        tuple(item for item in found if isinstance(item, Record)),
+        tuple(item for item in found if isinstance(item, Refused)),
+        begins=begins,
+        ends="complete" if ends else "",
+    )
+
+
+def _packed(mark: _Mark) -> bytes:
+    return msgspec.msgpack.encode(mark)
+
+
+def _pieces(path: Path, place: _Open) -> Iterator[_Piece]:
+    """Raises: Unreachable: the file cannot be read any more, though it could a moment ago."""
+    try:
+        with opened(path) as file:
+            if form_of(path.name) == "document":
+                yield from _document(path.name, file, place.offset)
             else:
-                with file.open("rb") as plain:
-                    yield from self._lines(plain)
-        except (OSError, EOFError, zlib.error) as error:
-            raise Unreachable(f"The file {file.name} cannot be read to its end.") from error
-
-    def _lines(self, stream: _Lines) -> Iterator[Found]:
-        decode = msgspec.json.Decoder().decode
-        read = 0
-        while line := stream.readline(MAX_RESOURCE_BYTES + 1):
-            read += len(line)
-            if read > MAX_IMPORT_FILE_BYTES:
-                raise Unmappable(f"A file holds more than {MAX_IMPORT_FILE_BYTES} bytes; split the export.")
-            if len(line) > MAX_RESOURCE_BYTES:
-                self._refuse(TOO_LONG)
-                read += _skip_line(stream, line)
-            elif line.strip():
-                try:
-                    value = decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    self._refuse(MALFORMED)
-                    continue
-                yield from self._one(value, 0)
-
-    def _document(self, file: Path) -> Iterator[Found]:
-        """A .json file: a bundle, or one resource."""
-        if file.stat().st_size > MAX_BUNDLE_BYTES:
-            self._refuse(TOO_LONG)
-            return
-        try:
-            value = msgspec.json.decode(file.read_bytes())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._refuse(MALFORMED)
-            return
-        if not isinstance(value, dict) or value.get("resourceType") != "Bundle":
-            yield from self._one(value, 0)
-            return
-        try:
-            yield from self._bundle(value)
-        except RecursionError:
-            self._refuse(MALFORMED)
-
-    def _bundle(self, bundle: Resource) -> Iterator[Found]:
-        kind, entries = bundle.get("type"), bundle.get("entry", [])
-        if not isinstance(entries, list) or kind not in {"transaction", "collection", "searchset"}:
-            self._refuse(WRONG_TYPE)
-            return
-        if kind == "transaction":
-            yield from self._transaction(entries)
-            return
-        names = _names_of(entries)
-        for entry in entries:
-            yield from self._one(_resolved(entry, names), 0)
-
-    def _transaction(self, entries: list[Any]) -> Iterator[Found]:
-        """All of the bundle or nothing of it."""
-        self._bundles += 1
-        number, names = self._bundles, _names_of(entries)
-        resources = [_resolved(entry, names) for entry in entries]
-        reasons = Counter(r for r in map(_fault, resources) if r is not None)
-        dangling = sum(_URN in reference for value in resources for reference in _references(value))
-        reasons.update({UNRESOLVED: dangling} if dangling else {})
-        if reasons or number in self.given_up:
-            self.resources += len(resources)
-            self.refused.update(reasons)
-            self.refused[BUNDLE_REFUSED] += max(0, len(resources) - reasons.total())
-            return
-        for resource in resources:
-            yield from self._one(resource, number)
-
-    def _one(self, value: Any, bundle: int) -> Iterator[Found]:
-        reason = _fault(value)
-        if reason is not None:
-            self._refuse(reason)
-            return
-        self.resources += 1
-        yield Found(value, bundle)
-
-    def _refuse(self, reason: str) -> None:
-        self.resources += 1
-        self.refused[reason] += 1
+                file.seek(place.offset)
+                yield from _lines(path.name, file, place)
+    except (OSError, EOFError) as error:
+        raise Unreachable(f"The file {path.name} cannot be read to its end.") from error
 
 
-def _skip_line(stream: _Lines, begun: bytes) -> int:
+def _lines(name: str, file: BinaryIO, place: _Open) -> Iterator[_Piece]:
+    offset, number = place.offset, place.line
+    while line := file.readline(MAX_RESOURCE_BYTES + 1):
+        number += 1
+        offset += len(line)
+        origin = f"{name}, line {number}"
+        if len(line) > MAX_RESOURCE_BYTES:
+            offset += _skip_line(file, line)
+            mend = f"A resource has at most {MAX_RESOURCE_BYTES} bytes; put images and documents beside it."
+            finding = Finding("too-long", "", "resource-size", shown(line[:40].decode("utf-8", "replace")), mend)
+            yield _Piece((Refused(origin, "", finding),), 0, offset, number)
+        elif line.strip():
+            yield _Piece((_one(line, origin),), len(line), offset, number)
+
+
+def _one(line: bytes, origin: str) -> Record | Refused:
+    try:
+        return taken(decode(line), origin)
+    except NotStrict as error:
+        return Refused(origin, "", error.finding)
+
+
+def _skip_line(file: BinaryIO, begun: bytes) -> int:
     """Read to the end of a line that is too long, in pieces. Gives how many bytes that were."""
     skipped, piece = 0, begun
     while piece and not piece.endswith(b"\n"):
-        piece = stream.readline(MAX_RESOURCE_BYTES)
+        piece = file.readline(MAX_RESOURCE_BYTES)
         skipped += len(piece)
     return skipped
 
 
-def _fault(value: Any) -> str | None:
-    """Why a resource cannot be taken in at all, or None."""
-    if not isinstance(value, dict):
-        return WRONG_TYPE
-    kind, key = value.get("resourceType"), value.get("id")
-    if kind is None or key is None:
-        return MISSING
-    if not isinstance(kind, str) or not _TYPE.match(kind) or not isinstance(key, str):
-        return WRONG_TYPE
-    return None if ID.match(key) else BAD_ID
-
-
-# --- bundles: what entries are called, and what they call each other ---------------------------
-
-
-def _names_of(entries: list[Any]) -> dict[str, str]:
-    """`urn:uuid:…` of each entry to the literal reference ("Patient/7") that it will have."""
-    names = {}
-    for entry in entries:
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and isinstance(entry.get("fullUrl"), str) and entry["fullUrl"].startswith(_URN):
-            names[entry["fullUrl"]] = f"{resource.get('resourceType')}/{_id_of(entry, resource)}"
-    return names
-
-
-def _id_of(entry: Resource, resource: Resource) -> object:
-    """PUT says the id in its address; a POST has only its uuid, since the server would give it a new id."""
-    request = entry.get("request")
-    if isinstance(request, dict):
-        if request.get("method") == "PUT":
-            return reference_key(request.get("url")) or resource.get("id")
-        if request.get("method") == "POST":
-            return entry["fullUrl"].removeprefix(_URN)
-    return resource.get("id") or entry["fullUrl"].removeprefix(_URN)
-
-
-def _resolved(entry: Any, names: dict[str, str]) -> Any:
-    """The entry's resource under its final id, its references by uuid turned into literal ones."""
-    resource = entry.get("resource") if isinstance(entry, dict) else None
-    if not isinstance(resource, dict):
-        return resource
-    full = entry.get("fullUrl")
-    if isinstance(full, str) and full in names:
-        resource = {**resource, "id": names[full].partition("/")[2]}
-    return _rewritten(resource, names) if names else resource
-
-
-def _rewritten(value: Any, names: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            k: names.get(v, v) if k == "reference" and isinstance(v, str) else _rewritten(v, names)
-            for k, v in value.items()
-        }
-    return [_rewritten(item, names) for item in value] if isinstance(value, list) else value
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name == "reference" and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _references(inner)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _references(item)
+def _document(name: str, file: BinaryIO, after: int) -> Iterator[_Piece]:
+    """A document holds a bundle or one resource. `after`: entries that are done."""
+    raw = file.read()
+    try:
+        value = decode(raw)
+        if not isinstance(value, dict) or value.get("resourceType") != "Bundle":
+            found = [taken(value, name)]
+        else:
+            found = list(entries(value, name, name))
+    except NotStrict as error:
+        found = [Refused(name, "", error.finding)]
+    except RecursionError:
+        mend = "Nested beyond what any resource needs: export it anew."
+        found = [Refused(name, "", Finding("malformed-json", "", "nesting", "", mend))]
+    if any(item.bundle for item in found):
+        yield _Piece(tuple(found), 0, len(found), 0)
+        return
+    size = len(raw) // max(1, len(found))
+    for number, item in enumerate(found[after:], start=after + 1):
+        yield _Piece((item,), size, number, 0)

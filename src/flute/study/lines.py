@@ -1,14 +1,15 @@
 """YAML with the line of every element, and what is wrong with an element in words that say what to write.
 
 `parse` reads text, `convert` turns a part of it into a struct. Both raise StudyFileError and nothing else on
-account of what a person wrote.
+account of what a person wrote. A `Form` says what kind of file it is; the study file is the first of them.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,23 @@ _MAX_DEPTH: Final = 16
 _SHOWN_CHARS: Final = 60
 Lines = dict[tuple[str, ...], int]
 T = TypeVar("T", bound=Struct)
+_YES_OR_NO: Final = "write true or false"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A kind of file that people write. `begins`: its first line. `page`: where its elements are listed.
+
+    `write`: what to write, for each element's name. `named`: what to write where people give names of their own, by
+    the outermost element and the depth (1 is the element itself).
+    """
+
+    file: str
+    begins: str
+    page: str
+    write: Mapping[str, str]
+    named: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
 
 _WRITE: Final = {
     "flute": "write 'flute: 1', which is the version of this file's form",
@@ -34,7 +52,7 @@ _WRITE: Final = {
     "researcher": "write your id in the federation: 2 to 32 lower case letters, digits and hyphens, a letter first",
     "hubs": "write a list of hub names, each 2 to 32 lower case letters, digits and hyphens, a letter first, for "
     "example 'hubs: [north, south, west]'",
-    "simulated": "write true or false",
+    "simulated": _YES_OR_NO,
     "dataset": "write a name: letters, digits, '_', '.' and '-', a letter first",
     "missing": "write 'missing: drop' (such patients are left out) or 'missing: indicate' (a 0/1 column says so)",
     "period": "write 'period: {from: 2026-01-01, until: 2027-12-31}'",
@@ -49,7 +67,7 @@ _WRITE: Final = {
     "levels": "write a list of 2 to 64 levels, for example 'levels: [low, middle, high]'",
     "unit": "write a UCUM unit of at most 32 characters, for example 'unit: mg/dL'",
     "label": "write a text of at most 200 characters, in quotes if it is a number or a day",
-    "log": "write true or false",
+    "log": _YES_OR_NO,
     "scale": "write none, reference or pooled",
     "centre": "write a number",
     "spread": "write a number above 0",
@@ -70,6 +88,18 @@ _WRITE: Final = {
     "bins": "write a whole number: 4 to 1024 for describe, 8 to 256 for evaluate",
 }
 """What to write for each element of a study file."""
+STUDY_FILE: Final = Form(
+    file="study file",
+    begins="flute: 1",
+    page="docs/reference/study-file.md",
+    write=_WRITE,
+    named={
+        ("variables", 1): "write each variable's name, and below it its kind",
+        ("variables", 2): "write its kind below it, for example '{kind: binary}'",
+        ("questions", 1): "write each question's name, and below it its algorithm",
+        ("questions", 2): "write each question's name, and below it its algorithm",
+    },
+)
 
 _YAML_SAYS: Final = (
     (r"character '\\t'", "there is a tab; indent with spaces", False),
@@ -98,15 +128,15 @@ def line_of(lines: Lines, *element: str) -> int:
 # --- YAML ------------------------------------------------------------------------------------
 
 
-def parse(text: str) -> tuple[dict[Any, Any], Lines]:
+def parse(text: str, form: Form = STUDY_FILE) -> tuple[dict[Any, Any], Lines]:
     """The document, and the line of every element by its path of names. Raises: StudyFileError."""
     if len(text.encode()) > MAX_FILE_BYTES:
-        raise StudyFileError(f"A study file may have {MAX_FILE_BYTES // 1024} KiB; this one is larger.")
+        raise StudyFileError(f"A {form.file} may have {MAX_FILE_BYTES // 1024} KiB; this one is larger.")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: Lines = {(): 1}
         if node is not None:
-            _collect_lines(node, (), lines)
+            _collect_lines(node, (), lines, form)
         document = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         text, line = _yaml_problem(error)
@@ -114,10 +144,10 @@ def parse(text: str) -> tuple[dict[Any, Any], Lines]:
     except yaml.YAMLError as error:
         raise StudyFileError("This is not YAML text: it holds control characters. Save it as plain UTF-8.") from error
     except RecursionError:
-        raise StudyFileError("Brackets are nested far deeper than a study file needs.", line=1) from None
+        raise StudyFileError(f"Brackets are nested far deeper than a {form.file} needs.", line=1) from None
     if not isinstance(document, dict):
         raise StudyFileError(
-            "This is no study file: it must be lines of 'name: value', the first of them 'flute: 1'.", line=1
+            f"This is no {form.file}: it must be lines of 'name: value', the first of them {form.begins!r}.", line=1
         )
     return document, lines
 
@@ -132,11 +162,11 @@ def _yaml_problem(error: yaml.MarkedYAMLError) -> tuple[str, int]:
     return problem, noticed
 
 
-def _collect_lines(node: yaml.Node, at: tuple[str, ...], lines: Lines) -> None:
-    """Raises: StudyFileError: a name twice; nesting or repetition beyond any study file."""
+def _collect_lines(node: yaml.Node, at: tuple[str, ...], lines: Lines, form: Form) -> None:
+    """Raises: StudyFileError: a name twice; nesting or repetition beyond any such file."""
     if len(at) > _MAX_DEPTH or len(lines) > _MAX_ELEMENTS:
         raise StudyFileError(
-            "This is nested or repeated far more than a study file needs; write it out plainly.",
+            f"This is nested or repeated far more than a {form.file} needs; write it out plainly.",
             line=node.start_mark.line + 1,
         )
     if isinstance(node, yaml.MappingNode):
@@ -148,12 +178,12 @@ def _collect_lines(node: yaml.Node, at: tuple[str, ...], lines: Lines) -> None:
                     line=key.start_mark.line + 1,
                 )
             lines[below] = key.start_mark.line + 1
-            _collect_lines(value, below, lines)
+            _collect_lines(value, below, lines, form)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             below = (*at, str(index))
             lines[below] = value.start_mark.line + 1
-            _collect_lines(value, below, lines)
+            _collect_lines(value, below, lines, form)
     else:
         _check_scalar(node)
 
@@ -172,39 +202,41 @@ def _check_scalar(node: yaml.Node) -> None:
 # --- structs ---------------------------------------------------------------------------------
 
 
-def convert(raw: Any, kind: type[T], at: tuple[str, ...], lines: Lines, *, also: Sequence[str] = ()) -> T:
+def convert(
+    raw: Any, kind: type[T], at: tuple[str, ...], lines: Lines, *, also: Sequence[str] = (), form: Form = STUDY_FILE
+) -> T:
     """`raw`, which stands at path `at` of the file, as a struct. `also`: elements it may hold besides.
 
     Raises: StudyFileError: with the element's line, what stands there and what to write instead."""
     if not isinstance(raw, dict):
-        raise StudyFileError(_wrong(at, raw), line=line_of(lines, *at))
+        raise StudyFileError(_wrong(at, raw, form), line=line_of(lines, *at))
     try:
         return msgspec.convert(raw, type=kind)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `")
         element = tuple(part for part in re.split(r"[.\[\]]+", where.partition("$")[2].rstrip("`")) if part)
-        text, element = _sentence(message, raw, (*at, *element), len(at), kind, also)
+        text, element = _sentence(message, raw, (*at, *element), len(at), kind, also, form)
         raise StudyFileError(text, line=line_of(lines, *element)) from error
 
 
 def _sentence(
-    message: str, raw: Any, element: tuple[str, ...], depth: int, kind: type[Struct], also: Sequence[str]
+    message: str, raw: Any, element: tuple[str, ...], depth: int, kind: type[Struct], also: Sequence[str], form: Form
 ) -> tuple[str, tuple[str, ...]]:
     """One sentence for msgspec's message, and the element that it is about."""
     if unknown := re.search(r"unknown field `(.+?)`", message):
         name = unknown.group(1)
         known = (*_fields_at(kind, element[depth:]), *also)
-        where = "a study file" if not element else _name(element)
+        where = f"a {form.file}" if not element else _name(element)
         return f"There is no element {name!r} in {where}; {_near(name, known)}", (*element, name)
     if missing := re.search(r"missing required field `(.+?)`", message):
         name = missing.group(1)
-        return f"{_name(element)} needs an element {name!r}: {_advice((*element, name))}.", element
-    return _wrong(element, _at(raw, element[depth:])), element
+        return f"{_name(element)} needs an element {name!r}: {_advice((*element, name), form)}.", element
+    return _wrong(element, _at(raw, element[depth:]), form), element
 
 
-def _wrong(element: tuple[str, ...], value: Any) -> str:
-    advice = _advice(element)
-    if isinstance(value, bool) and advice != _WRITE["log"]:
+def _wrong(element: tuple[str, ...], value: Any, form: Form) -> str:
+    advice = _advice(element, form)
+    if isinstance(value, bool) and advice != _YES_OR_NO:
         words = "yes, on or true" if value else "no, off or false"
         return (
             f"{_name(element)} is a bare {words}, which YAML reads as yes or no and not as text; put it in "
@@ -213,18 +245,14 @@ def _wrong(element: tuple[str, ...], value: Any) -> str:
     return f"{_name(element)} is {_shown(value)}; {advice}."
 
 
-def _advice(element: tuple[str, ...]) -> str:
+def _advice(element: tuple[str, ...], form: Form) -> str:
     """By the innermost name that has one; positions in a list and a person's own names have none."""
-    if len(element) == 1 and element[0] == "variables":
-        return "write each variable's name, and below it its kind"
-    if element and element[0] == "questions" and len(element) < 3:
-        return "write each question's name, and below it its algorithm"
-    if len(element) == 2 and element[0] == "variables":
-        return "write its kind below it, for example '{kind: binary}'"
+    if element and (element[0], len(element)) in form.named:
+        return form.named[element[0], len(element)]
     for name in reversed(element):
-        if name in _WRITE:
-            return _WRITE[name]
-    return "see docs/reference/study-file.md for what may stand here"
+        if name in form.write:
+            return form.write[name]
+    return f"see {form.page} for what may stand here"
 
 
 def _near(name: str, known: Sequence[str]) -> str:
