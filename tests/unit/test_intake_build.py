@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from flute.data.source import Recipe
+from flute.connectors import files
 from flute.data.variables import Variable
 from flute.errors import MisuseError, Unmappable
-from flute.intake import build as fhir
 from flute.intake.build import build
+from flute.intake.recipe import Recipe
 from flute.intake.rows import ImportReport, pseudonym
 
 KEY = b"k" * 32
@@ -115,7 +115,7 @@ def test_a_refused_resource_takes_its_transaction_with_it(tmp_path: Path) -> Non
 def test_batches_do_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, *map(patient, ("p1", "p2")), *(weight(f"o{i}", f"p{1 + i % 2}", 50 + i) for i in range(20)))
     whole = content(tmp_path)
-    monkeypatch.setattr(fhir, "IMPORT_BATCH_ROWS", 3)
+    monkeypatch.setattr(files, "PAGE_RESOURCES", 3)
     assert content(tmp_path) == whole
 
 
@@ -133,7 +133,7 @@ BROKEN = {
     "no column": (SQL.replace("AS weight", "AS height"), Unmappable, "no column weight"),
     "no table": ("SELECT * FROM nothing", Unmappable, "does not fit its views"),
     "no sql": ("SELEKT", Unmappable, "SQL"),
-    "two statements": ("SELECT 1; SELECT 2", Unmappable, "SQL"),
+    "two statements": ("SELECT 1; SELECT 2", MisuseError, "one statement"),
     "a patient twice": (
         "SELECT 'p1' AS patient, 1 AS weight, 'light' AS build FROM range(2)", Unmappable, "1 rows repeat a patient"),
     "a row of nobody": ("SELECT NULL AS patient, 1 AS weight, '' AS build", Unmappable, "no patient id"),

@@ -11,7 +11,14 @@ import pytest
 from flute.data.variables import Variable
 from flute.errors import MisuseError, Unmappable, Unreachable
 from flute.intake.rows import Rows, database
-from flute.intake.snapshot import SnapshotSource, check_snapshot, snapshot_path, write_snapshot
+from flute.intake.snapshot import (
+    SnapshotSource,
+    check_snapshot,
+    delete_snapshot,
+    snapshot_path,
+    snapshot_without,
+    write_snapshot,
+)
 
 AGE = Variable("age", "number", 0, 120)
 GROUP = Variable("group", "category", levels=("a", "b"))
@@ -162,3 +169,15 @@ def test_a_source_shows_no_rows(tmp_path: Path) -> None:
     source = SnapshotSource(tmp_path, write_snapshot(made(CONTENT), tmp_path))
     assert repr(source).startswith("<SnapshotSource ")
     assert not hasattr(source, "__dict__")
+
+
+def test_a_snapshot_without_a_person_is_the_one_of_an_import_without_him(tmp_path: Path) -> None:
+    first = write_snapshot(made(CONTENT), tmp_path)
+    expected = write_snapshot(made([CONTENT[0], CONTENT[2], CONTENT[3]]), tmp_path / "other")
+    without = snapshot_without(tmp_path, first, {"p2", "nobody"})
+    assert without == expected
+    check_snapshot(tmp_path, without)
+    assert snapshot_path(tmp_path, first).exists()
+    delete_snapshot(tmp_path, first)
+    assert not snapshot_path(tmp_path, first).exists()
+    delete_snapshot(tmp_path, first)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import duckdb
 
 from flute.data.variables import Variable
-from flute.defaults import MAX_CSV_COLUMNS, MAX_IMPORT_FILE_BYTES, MAX_RESOURCE_BYTES
+from flute.defaults.records import MAX_CSV_COLUMNS, MAX_IMPORT_FILE_BYTES, MAX_RESOURCE_BYTES
 from flute.errors import Unmappable, Unreachable
 from flute.intake.rows import ImportReport, Rows, count_cells, database, lock, make_rows, quoted
 
@@ -20,13 +20,13 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
 def read_csv(
-    path: Path, variables: Sequence[Variable], *, key: bytes, id_column: str | None = None, name: str = "csv"
+    path: Path, variables: Sequence[Variable], *, key: bytes | None, id_column: str | None = None, name: str = "csv"
 ) -> tuple[Rows, ImportReport]:
     """The declared variables' columns of a CSV file; other columns are not taken in.
 
-    `key`: the hub's own, for pseudonyms. `id_column`: whose values say which patient a row is; by default the
-    first column unless that is itself a variable, then the row's number (which another order of the file
-    would change: such an import cannot be repeated after the file was sorted).
+    `key`: the hub's own, for pseudonyms; None where the ids are pseudonyms already. `id_column`: whose values say
+    which patient a row is; by default the first column unless that is itself a variable, then the row's number
+    (which another order of the file would change: such an import cannot be repeated after the file was sorted).
     The file is UTF-8 with a header line; the delimiter is read off that line.
 
     Raises: Unreachable: no such file. Unmappable: empty, no header, a column twice or absent, a patient
@@ -42,6 +42,7 @@ def read_csv(
     lock(connection)
     missing, unusable = count_cells(connection, variables)
     rows = make_rows(connection, variables, key)
+    connection.close()
     total = len(rows)
     if not total:
         raise Unmappable(f"The file {path.name} has a header and no patient.")

@@ -31,8 +31,10 @@ PerVariable = Annotated[dict[Name, Count], Meta(max_length=256)]
 class ImportReport(Struct, frozen=True, forbid_unknown_fields=True):
     """What an import found: counts by fixed words. There is no field in which a record could stand.
 
-    refused: resources (or none, for CSV) by reason. set_aside: resources read that no view asked for.
-    excluded: patients by reason. flags: patients in the rows by a word about them. missing: rows without a
+    files: files, or other parts of the system that were read. refused: resources (or none, for CSV) by reason.
+    warnings: resources by the rule that warns of them. set_aside: resources read that no view asked for.
+    excluded: patients by reason. withdrawn: patients whose records are not to be used. unmatched: rows of added
+    columns about nobody in the dataset. flags: patients in the rows by a word about them. missing: rows without a
     value. unusable: rows whose value the variable's declaration does not allow (treated as missing).
     """
 
@@ -47,6 +49,9 @@ class ImportReport(Struct, frozen=True, forbid_unknown_fields=True):
     rows: Count
     missing: PerVariable
     unusable: PerVariable
+    warnings: Reasons = {}
+    withdrawn: Count = 0
+    unmatched: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Rows:
     variables: tuple[Variable, ...]
 
     def __len__(self) -> int:
-        return int(self.connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0])  # noqa: S608 a fixed name
+        return int(self.connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()[0][0])  # noqa: S608 a fixed name
 
     def __reduce__(self) -> NoReturn:
         raise MisuseError("Rows hold records; they cannot be serialised or copied to another process.")
@@ -84,17 +89,18 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+SAFE_DATABASE: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "threads": "2",
+}
+"""Settings of every DuckDB of ours: nothing is loaded from the network."""
+
+
 def database() -> Any:
-    """An in-memory DuckDB that loads nothing from the network and spills nothing beside its process."""
-    return duckdb.connect(
-        ":memory:",
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "allow_community_extensions": "false",
-            "threads": "2",
-        },
-    )
+    """An in-memory DuckDB that spills nothing beside its process."""
+    return duckdb.connect(":memory:", config=SAFE_DATABASE)
 
 
 def lock(connection: Any) -> None:
@@ -103,9 +109,9 @@ def lock(connection: Any) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def make_rows(connection: Any, variables: Sequence[Variable], key: bytes) -> Rows:
+def make_rows(connection: Any, variables: Sequence[Variable], key: bytes | None) -> Rows:
     """Rows in a database of their own from the import's table `chosen` (`patient` as the source calls him, raw
-    variables); the import's database, which holds raw ids, is closed.
+    variables); raw ids stay behind. `key`: None where the ids are pseudonyms of this hub already.
 
     Raises: Unmappable: a patient without an id, or one who stands in two rows.
     """
@@ -120,8 +126,8 @@ def make_rows(connection: Any, variables: Sequence[Variable], key: bytes) -> Row
     columns = connection.execute(
         f"SELECT CAST(c.patient AS VARCHAR) AS patient{cells} FROM chosen c"  # noqa: S608 identifiers are quoted
     ).fetchnumpy()
-    connection.close()
-    columns["patient"] = text_column([pseudonym(key, patient) for patient in columns["patient"]])
+    if key is not None:
+        columns["patient"] = text_column([pseudonym(key, patient) for patient in columns["patient"]])
     declared = "".join(f", {quoted(v.name)} {_SQL_TYPES[v.kind]}" for v in variables)
     own = database()
     own.execute(f"CREATE TABLE {TABLE} (patient VARCHAR{declared})")

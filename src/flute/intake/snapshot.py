@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import msgspec
+import numpy as np
 
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
@@ -34,23 +35,27 @@ def write_snapshot(rows: Rows, root: Path) -> bytes:
     The file appears whole or not at all, readable by its owner only; a snapshot that is already there stays.
     Raises: Unreachable: the folder cannot be written.
     """
-    digest = _digest_of(rows.connection, TABLE, [v.name for v in rows.variables])
+    return _written(rows.connection, [v.name for v in rows.variables], root)
+
+
+def _written(connection: Any, names: Sequence[str], root: Path) -> bytes:
+    digest = _digest_of(connection, TABLE, names)
     target = snapshot_path(root, digest)
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not target.exists():
-            _write(rows, target)
+            _write(connection, target)
     except (OSError, duckdb.IOException) as error:
         raise Unreachable(f"The snapshot cannot be written into the hub's folder {FOLDER}.") from error
     return digest
 
 
-def _write(rows: Rows, target: Path) -> None:
+def _write(connection: Any, target: Path) -> None:
     partial = target.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     location = str(partial).replace("'", "''")
-    rows.connection.execute(
+    connection.execute(
         f"COPY (SELECT * FROM {TABLE} ORDER BY patient) TO '{location}' (FORMAT parquet, COMPRESSION zstd)"  # noqa: S608
     )
     with partial.open("rb") as file:
@@ -65,6 +70,36 @@ def snapshot_path(root: Path, digest: bytes) -> Path:
     if not _HEX.match(name):
         raise MisuseError("A snapshot is named by 32 bytes.")
     return root / FOLDER / f"{name}.parquet"
+
+
+def snapshot_without(root: Path, digest: bytes, patients: Collection[str]) -> bytes:
+    """A new snapshot without the rows of these pseudonyms; gives its digest. The old one is not touched.
+
+    Raises: Unreachable: the old one cannot be read, or the folder not be written.
+    """
+    source = _opened(root, digest)
+    names = [r[0] for r in source.execute("DESCRIBE snapshot").fetchall() if r[0] != "patient"]
+    types = {r[0]: r[1] for r in source.execute("DESCRIBE snapshot").fetchall()}
+    columns = source.execute("SELECT * FROM snapshot").fetchnumpy()
+    source.close()
+    keep = np.array([patient not in patients for patient in columns["patient"]], dtype=bool)
+    declared = ", ".join(f"{quoted(name)} {types[name]}" for name in ("patient", *names))
+    left = database()
+    left.execute(f"CREATE TABLE {TABLE} ({declared})")
+    left.register("source", {name: plain_column(column)[keep] for name, column in columns.items()})
+    left.execute(f"INSERT INTO {TABLE} BY NAME SELECT * FROM source")  # noqa: S608 a fixed name
+    left.unregister("source")
+    return _written(left, names, root)
+
+
+def delete_snapshot(root: Path, digest: bytes) -> None:
+    """Raises: Unreachable: the file is there and cannot be deleted."""
+    try:
+        snapshot_path(root, digest).unlink(missing_ok=True)
+    except OSError as error:
+        raise Unreachable(
+            f"A snapshot cannot be deleted from the hub's folder {FOLDER}; delete it by hand."
+        ) from error
 
 
 def check_snapshot(root: Path, digest: bytes) -> None:
