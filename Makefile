@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOF ?=
 
-.PHONY: demo test check bench soak lock clean
+.PHONY: demo test test-sof check bench soak lock clean
 
 $(BIN)/flute: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ check: $(VENV)/.dev
 test: check
 	$(BIN)/python -m pytest
 
+test-sof: $(VENV)/.dev  # the SQL-on-FHIR suite's own files: SOF=DIR with its tests/ in it
+	@test -d "$(SOF)" || { echo "Say where the suite lies: make test-sof SOF=DIR"; exit 2; }
+	FLUTE_SOF="$(abspath $(SOF))" $(BIN)/python -m pytest -q tests/sof
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/all.py --write docs/benchmarks.md
 
@@ -37,7 +41,7 @@ lock:  # no lock file records where packages come from
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --universal --python-version 3.11 --extra dev pyproject.toml -o constraints-dev.txt
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --universal --python-version 3.11 -c constraints-dev.txt pyproject.toml -o constraints.txt
+	  --universal --python-version 3.11 --extra data -c constraints-dev.txt pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -68,6 +68,7 @@ class FixedTrust:
     """Stands where `hub.trusted.Trust` stands, with a roster that was made by the test."""
 
     roster: Roster
+    joined: bool = True
 
 
 @dataclass
@@ -144,7 +145,7 @@ class InProcessFederation:
             sources=lambda _: source, channel=self.exchange.channel(name), now=lambda: self.now,
         )  # fmt: skip
         service = HubService(parts)
-        return TestHub(name, folder, source, parts, service, Steward(parts, service.lock, folder, bytes(32)))
+        return TestHub(name, folder, source, parts, service, Steward(parts, service.lock))
 
     def restart_hub(self, name: str) -> TestHub:
         """As after kill -9: everything in memory is gone, everything on disk is there."""

@@ -18,6 +18,10 @@ CHARGE = Charge(D, "s1", "q1", 0, "maria", "private", 0.1, 1e-12, 0, "secagg", "
 EXAMPLES: list[e.Entry] = [
     e.ServiceStarted("0.1.0", D),
     e.Imported("records", "pilot", D, 100, 3, 4000, True),
+    e.ByHand("records", "jordi", "keep-in", (D,), "despite no-scan", "The scan was done elsewhere."),
+    e.PersonWithdrawn("jordi", D, ("records",), "She asked for it."),
+    e.SnapshotReplaced("s1", "records", D, D),
+    e.QualityAlarm("records", ("rows-fell",)),
     e.StudyProposed("s1", D, "maria"),
     e.ConsentGranted("s1", D, D, "jordi"),
     e.ConsentDenied("s1", D, "jordi", "Not our purpose."),
@@ -76,8 +80,13 @@ def test_every_field_of_every_kind_is_bounded_and_none_can_hold_a_record() -> No
                 pytest.fail(f"{path} is of an open type: {kind}")
 
 
-def test_the_only_list_in_any_kind_is_of_variable_names() -> None:
-    assert [path for path, _ in all_leaves() if "[]" in path] == ["RecordSourceOpened.fields[]"]
+def test_lists_hold_names_words_and_digests_only() -> None:
+    assert sorted(path for path, _ in all_leaves() if "[]" in path) == [
+        "ByHand.patients[]",
+        "PersonWithdrawn.datasets[]",
+        "QualityAlarm.alarms[]",
+        "RecordSourceOpened.fields[]",
+    ]
 
 
 def test_the_walk_would_see_an_unbounded_field() -> None:

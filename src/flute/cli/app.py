@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 import flute
-from flute.cli import coordinator, hub, ledger, local, pilot, roster, study
+from flute.cli import coordinator, data, hub, imaging, ledger, local, model, pilot, roster, study, view
+from flute.cli.deidentify import anonymity_report, deidentify
 from flute.cli.output import ERR
 from flute.cli.requirements import requirements
 from flute.errors import Answered, FluteError, MisuseError, StudyFileError
@@ -25,12 +26,19 @@ APP.add_typer(hub.APP, name="hub")
 APP.add_typer(coordinator.APP, name="coordinator")
 APP.add_typer(study.APP, name="study")
 APP.add_typer(local.APP, name="local")
+APP.add_typer(view.APP, name="view")
+APP.add_typer(data.APP, name="data")
+APP.add_typer(model.APP, name="model")
 APP.add_typer(roster.APP, name="roster")
 APP.add_typer(roster.PEOPLE, name="person")
 APP.add_typer(ledger.LEDGER, name="ledger")
 APP.add_typer(ledger.AUDIT, name="audit")
+APP.add_typer(imaging.APP, name="imaging")
+pilot.SIMULATE.command("mri")(imaging.simulate_mri)
 APP.add_typer(pilot.SIMULATE, name="simulate")
 APP.command("demo")(pilot.demo)
+APP.command("deidentify")(deidentify)
+APP.command("anonymity")(anonymity_report)
 APP.command("requirements")(requirements)
 
 

@@ -9,23 +9,26 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-import yaml
 from rich.markup import escape
 
+from flute.cli import hub_data
+from flute.cli.catalogue import catalogue
+from flute.cli.face import face, face_token
 from flute.cli.output import OUT, FormatOption, show
-from flute.cli.study import load_study
 from flute.coordinator.client import CoordinatorClient
-from flute.data.variables import Variable
 from flute.errors import MisuseError
 from flute.hub.client import HubClient
 from flute.hub.home import HubHome
 from flute.hub.store import HubPolicy
 from flute.local.processes import follow_parent
-from flute.pilot.recipe import PILOT_RECIPE
 
 APP = typer.Typer(help="A hospital's own node.", no_args_is_help=True, rich_markup_mode="markdown")
 Folder = Annotated[Path, typer.Argument(help="The hub's folder.", metavar="FOLDER")]
 Person = Annotated[str, typer.Option(help="Who decides; it goes into the journal.")]
+hub_data.register(APP)
+APP.command("catalogue")(catalogue)
+APP.command("face")(face)
+APP.command("face-token")(face_token)
 
 
 @APP.command()
@@ -81,82 +84,14 @@ def serve(
 ) -> None:
     """Run the hub until it is told to stop (Ctrl-C or SIGTERM). It dials out only; it listens on no network.
 
+    Before it has joined a federation it takes imports and nothing else, so that a dataset can be made ready first.
+
     Example: `flute hub serve /srv/flute`
     """
     from flute.hub.process import serve_hub
 
     follow_parent()
     serve_hub(folder, capture=capture)
-
-
-@APP.command("import")
-def import_(
-    folder: Folder,
-    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
-    person: Person,
-    fhir: Annotated[Path | None, typer.Option(help="Folder of FHIR files (NDJSON, bundles).")] = None,
-    csv: Annotated[Path | None, typer.Option(help="A CSV file.")] = None,
-    recipe: Annotated[str, typer.Option(help="Recipe for FHIR files: pilot, or a JSON file.")] = "pilot",
-    variables: Annotated[
-        Path | None, typer.Option(help="What to read of a CSV file: a YAML list of variables, or a study file.")
-    ] = None,
-    id_column: Annotated[str | None, typer.Option(help="The CSV column that names the patient.")] = None,
-    simulated: Annotated[bool, typer.Option(help="Label the records SIMULATED.")] = False,
-    format: FormatOption = "text",
-) -> None:
-    """Import records into the running hub's own store, as a frozen snapshot.
-
-    Examples: `flute hub import /srv/flute --dataset pilot --fhir export/ --person eva` ·
-    `flute hub import /srv/flute --dataset heart --csv heart.csv --variables heart.yaml --person eva`
-    """
-    if (fhir is None) == (csv is None):
-        raise MisuseError("Say where the records are: --fhir FOLDER or --csv FILE, one of the two.")
-    asked: dict[str, object] = {"dataset": dataset, "person": person, "simulated": simulated}
-    if fhir is not None:
-        chosen = msgspec.to_builtins(PILOT_RECIPE) if recipe == "pilot" else _recipe_file(Path(recipe))
-        asked |= {"source": str(fhir.absolute()), "recipe": chosen}
-    elif csv is not None:
-        if variables is None:
-            raise MisuseError(f"A CSV file needs --variables: a study file that names them, or {_A_LIST}.")
-        asked |= {"source": str(csv.absolute()), "variables": _variables_file(variables), "id_column": id_column}
-    with HubClient(folder) as door:
-        report = door.import_records(**asked)
-    show(report, escape(_import_text(report)), format)
-
-
-def _import_text(report: dict[str, Any]) -> str:
-    """What came in, in one sentence each; counts only, for the steward's own eyes."""
-    parts = [f"Imported {report['rows']} patients from {report['files']} file{'s' if report['files'] > 1 else ''}."]
-    for title in ("excluded", "refused", "missing", "unusable"):
-        counts = [f"{n} {name}" for name, n in report[title].items() if n]
-        if counts:
-            parts.append(f"{title.capitalize()}: {', '.join(counts)}.")
-    return "\n".join(parts)
-
-
-def _recipe_file(path: Path) -> object:
-    try:
-        return msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise MisuseError(f"{path} is no recipe: 'pilot', or a JSON file with views, sql and variables.") from error
-
-
-_A_LIST = "a YAML list with lines such as '- {name: age, kind: number, low: 0, high: 120}'"
-
-
-def _variables_file(path: Path) -> list[Any]:
-    """Variables of a study file, or a list of them. Raises: MisuseError, StudyFileError: what to write."""
-    try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise MisuseError(f"{path} is not YAML; write a study file, or {_A_LIST}.") from error
-    if isinstance(listed, dict) and "flute" in listed:
-        agreement, _ = load_study(path)
-        return [msgspec.to_builtins(v.variable) for v in agreement.variables]
-    try:
-        return [msgspec.to_builtins(v) for v in msgspec.convert(listed, type=tuple[Variable, ...])]
-    except msgspec.ValidationError as error:
-        raise MisuseError(f"{path} is neither a study file nor {_A_LIST} ({error}).") from error
 
 
 @APP.command()
@@ -168,7 +103,7 @@ def status(folder: Folder, format: FormatOption = "text") -> None:
     with HubClient(folder) as door:
         found = door.get("/status")
     lines = [
-        f"[bold]{escape(found['hub'])}[/bold] · version {found['version']} · roster {found['roster']['version']}",
+        f"[bold]{escape(found['hub'])}[/bold] · version {found['version']} · {_roster_said(found['roster'])}",
         f"Fingerprint: {found['fingerprint']}",
         f"Policy: {escape(found['policy'])}",
         f"Journal: {found['journal']['lines']} lines",
@@ -176,6 +111,10 @@ def status(folder: Folder, format: FormatOption = "text") -> None:
         *(f"Study {escape(s['study'])}: {s['state']}" for s in found["studies"]),
     ]
     show(found, "\n".join(lines), format)
+
+
+def _roster_said(roster: dict[str, Any] | None) -> str:
+    return "not in a federation yet" if roster is None else f"roster {roster['version']}"
 
 
 @APP.command()
@@ -245,6 +184,9 @@ def policy(
     epsilon_all: Annotated[
         float | None, typer.Option(min=1e-3, max=100, help="Ceiling for all studies of a dataset.")
     ] = None,
+    epsilon_catalogue: Annotated[
+        float | None, typer.Option(min=1e-3, max=100, help="Ceiling for a dataset's catalogue entry.")
+    ] = None,
     exact: Annotated[bool | None, typer.Option("--exact/--no-exact", help="Allow exact results.")] = None,
     floor: Annotated[int | None, typer.Option(min=1, help="No exact count under this many persons.")] = None,
     hide: Annotated[list[str] | None, typer.Option(help="A variable that no study may use (repeatable).")] = None,
@@ -254,8 +196,8 @@ def policy(
     Example: `flute hub policy /srv/flute --person eva --epsilon 2 --no-exact --hide isup`
     """
     changes = {
-        "epsilon": epsilon, "epsilon_all": epsilon_all, "exact_allowed": exact, "floor": floor,
-        "hidden": None if hide is None else tuple(hide),
+        "epsilon": epsilon, "epsilon_all": epsilon_all, "epsilon_catalogue": epsilon_catalogue,
+        "exact_allowed": exact, "floor": floor, "hidden": None if hide is None else tuple(hide),
     }  # fmt: skip
     with HubClient(folder) as door:
         now = msgspec.convert(door.get("/policy"), HubPolicy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,10 +11,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from flute.defaults import LOCAL_CALL_TIMEOUT_S
-from flute.errors import PeerUnreachable
+from flute.defaults import IMPORT_POLL_S, LOCAL_CALL_TIMEOUT_S
+from flute.errors import Answered, PeerUnreachable
 from flute.http import read_answer
 from flute.hub.home import HubHome
+from flute.hub.plans import ImportPlan
 from flute.hub.store import HubPolicy
 
 
@@ -30,8 +33,31 @@ class HubClient:
     def get(self, path: str, **params: Any) -> Any:
         return self._call("GET", path, params=params)
 
-    def import_records(self, **asked: Any) -> Any:
-        return self._call("POST", "/import", json=asked)
+    def import_records(self, plan: ImportPlan, say: Callable[[Any], None] | None = None) -> Any:
+        """Start an import and wait until it has ended; gives its last state. `say`: told of every state meanwhile.
+
+        Raises: Answered: the import failed, in the hub's own words; the dataset is as it was."""
+        return self._wait_for(self._call("POST", "/imports", json=msgspec.to_builtins(plan)), say)
+
+    def import_again(self, dataset: str, say: Callable[[Any], None] | None = None) -> Any:
+        """The last import of this dataset once more: what changed since is read."""
+        return self._wait_for(self._call("POST", f"/imports/{dataset}/again"), say)
+
+    def _wait_for(self, state: Any, say: Callable[[Any], None] | None) -> Any:
+        while state["state"] == "running":
+            if say is not None:
+                say(state)
+            time.sleep(IMPORT_POLL_S)
+            state = self.get(f"/imports/{state['dataset']}")
+        if state["state"] == "failed":
+            raise Answered(state["code"], state["text"])
+        return state
+
+    def decide_by_hand(self, dataset: str, **asked: Any) -> Any:
+        return self._call("POST", f"/datasets/{dataset}/decisions", json=asked)
+
+    def withdraw_patient(self, patient: str, *, person: str, reason: str) -> Any:
+        return self._call("POST", "/withdrawals", json={"patient": patient, "person": person, "reason": reason})
 
     def decide(self, study: str, decision: str, *, person: str, reason: str = "") -> Any:
         asked = {"decision": decision, "person": person, "reason": reason}

@@ -5,8 +5,7 @@ It never listens on a network. Errors are answered as {"code", "text"}; nothing 
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -15,31 +14,25 @@ from fastapi.responses import JSONResponse, Response
 from msgspec import Meta, Struct
 
 import flute
-from flute.data.source import Recipe
-from flute.data.variables import Variable
-from flute.errors import FluteError, NotPossible
+from flute.cohort.overrides import KeepIn, LeaveOut, Override, SamePerson, TakeBack, Why
+from flute.errors import FluteError, MisuseError
 from flute.http import json_answer, read_json, read_stream
+from flute.hub.catalogue import Catalogue
+from flute.hub.catalogue_door import catalogue_routes
+from flute.hub.curation import Curator
+from flute.hub.data import Data
+from flute.hub.imports import done
 from flute.hub.parts import Parts
+from flute.hub.plans import ImportPlan
 from flute.hub.status import hub_status, ledger_view, study_view
 from flute.hub.steward import Steward
 from flute.hub.store import HubPolicy
 from flute.ledger import audit
 from flute.ledger.journal import verify
-from flute.messages.limits import Name, PartyId, Text
+from flute.messages.limits import Code, PartyId, Text
 
 MAX_BODY_BYTES = 4 * 2**20
-
-
-class ImportAsked(Struct, frozen=True, forbid_unknown_fields=True):
-    """`source`: a folder of FHIR files (with `recipe`) or a CSV file (with `variables`), read by the hub itself."""
-
-    dataset: Name
-    source: Annotated[str, Meta(max_length=4096)]
-    person: PartyId
-    recipe: Recipe | None = None
-    variables: tuple[Variable, ...] = ()
-    id_column: str | None = None
-    simulated: bool = False
+PatientId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class DecisionAsked(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,12 +41,28 @@ class DecisionAsked(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Text = ""
 
 
+class ByHandAsked(Struct, frozen=True, forbid_unknown_fields=True):
+    """`patients`: the hospital's own ids; they are turned into pseudonyms here and go no further."""
+
+    decision: Literal["keep-in", "leave-out", "same-person", "take-back"]
+    patients: Annotated[tuple[PatientId, ...], Meta(min_length=1, max_length=16)]
+    person: PartyId
+    why: Why
+    despite: Annotated[tuple[Code, ...], Meta(max_length=16)] = ()
+
+
+class WithdrawalAsked(Struct, frozen=True, forbid_unknown_fields=True):
+    patient: PatientId
+    person: PartyId
+    reason: Text
+
+
 class PolicyAsked(Struct, frozen=True, forbid_unknown_fields=True):
     policy: HubPolicy
     person: PartyId
 
 
-def make_door(steward: Steward, parts: Parts) -> FastAPI:
+def make_door(steward: Steward, data: Data, catalogue: Catalogue, parts: Parts) -> FastAPI:
     """The API. Handlers that read records or write run in worker threads, under the service's lock."""
     app = FastAPI(title="FLUTE hub, steward's door", version=flute.__version__, docs_url=None, redoc_url=None)
 
@@ -81,10 +90,8 @@ def make_door(steward: Steward, parts: Parts) -> FastAPI:
             )
         return json_answer({"study": entry.study, "state": entry.state})
 
-    @app.post("/import")
-    async def take_records(request: Request) -> Response:
-        asked = read_json(await read_stream(request, MAX_BODY_BYTES), ImportAsked)
-        return json_answer(msgspec.to_builtins(await run_in_threadpool(lambda: _import(steward, asked))))
+    _data_routes(app, data)
+    app.include_router(catalogue_routes(parts, catalogue))
 
     @app.get("/policy")
     def policy() -> Response:
@@ -113,12 +120,54 @@ def make_door(steward: Steward, parts: Parts) -> FastAPI:
     return app
 
 
-def _import(steward: Steward, asked: ImportAsked) -> Any:
-    source = Path(asked.source)
-    if asked.recipe is not None:
-        return steward.import_fhir(asked.dataset, source, asked.recipe, simulated=asked.simulated)
-    if not asked.variables:
-        raise NotPossible("An import needs a recipe for FHIR files, or the variables of a CSV file.")
-    return steward.import_csv(
-        asked.dataset, source, asked.variables, id_column=asked.id_column, simulated=asked.simulated
-    )
+def _data_routes(app: FastAPI, data: Data) -> None:
+    @app.post("/imports")
+    async def start_import(request: Request) -> Response:
+        plan = read_json(await read_stream(request, MAX_BODY_BYTES), ImportPlan)
+        return json_answer(msgspec.to_builtins(data.imports.start(plan)))
+
+    @app.post("/imports/{dataset}/again")
+    def import_again(dataset: str) -> Response:
+        return json_answer(msgspec.to_builtins(data.imports.start(data.holdings.plan(dataset))))
+
+    @app.get("/imports/{dataset}")
+    def import_state(dataset: str) -> Response:
+        return json_answer(msgspec.to_builtins(data.imports.state(dataset)))
+
+    @app.get("/datasets/{dataset}/cohort")
+    def cohort(dataset: str) -> Response:
+        return json_answer(data.curator.cohort(dataset))
+
+    @app.get("/datasets/{dataset}/profiles")
+    def profiles(dataset: str) -> Response:
+        found = data.holdings.profiles(dataset)
+        return json_answer([{"at": at, "profile": msgspec.to_builtins(profile)} for at, profile in found])
+
+    @app.post("/datasets/{dataset}/decisions")
+    async def decide_by_hand(dataset: str, request: Request) -> Response:
+        asked = read_json(await read_stream(request, MAX_BODY_BYTES), ByHandAsked)
+        taken = await run_in_threadpool(lambda: data.curator.decide(dataset, _override(asked, data.curator)))
+        return json_answer(msgspec.to_builtins(done(dataset, taken)))
+
+    @app.post("/withdrawals")
+    async def withdraw(request: Request) -> Response:
+        asked = read_json(await read_stream(request, MAX_BODY_BYTES), WithdrawalAsked)
+        done = await run_in_threadpool(
+            lambda: data.withdrawal.withdraw(asked.patient, person=asked.person, reason=asked.reason)
+        )
+        return json_answer(msgspec.to_builtins(done))
+
+
+def _override(asked: ByHandAsked, curator: Curator) -> Override:
+    known_as = tuple(curator.known_as(patient) for patient in asked.patients)
+    if asked.decision == "same-person":
+        return SamePerson(asked.person, asked.why, known_as)
+    if len(known_as) != 1:
+        raise MisuseError(f"{asked.decision} is about one patient; name one.")
+    match asked.decision:
+        case "keep-in":
+            return KeepIn(asked.person, asked.why, known_as[0], asked.despite)
+        case "leave-out":
+            return LeaveOut(asked.person, asked.why, known_as[0])
+        case "take-back":
+            return TakeBack(asked.person, asked.why, known_as[0])

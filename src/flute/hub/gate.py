@@ -31,7 +31,7 @@ from flute.errors import (
     UnderFloor,
     WrongStudy,
 )
-from flute.hub.parts import COORDINATOR
+from flute.hub.parts import COORDINATOR, OWN_STUDIES
 from flute.hub.store import HubPolicy, HubStore, StudyEntry
 from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Reservation
 from flute.ledger.budget import Policy as BudgetPolicy
@@ -88,6 +88,8 @@ class Gate:
     def check_proposal(self, raw: bytes, signature: bytes) -> Checked:
         """Is this an agreement that could be carried out here, by people and hubs of the roster?"""
         agreement = read_agreement(raw)
+        if agreement.study.startswith(OWN_STUDIES):
+            raise NotPossible(f"Names that begin with {OWN_STUDIES!r} are the hubs' own; give the study another.")
         roster = self._roster()
         check_agreement_signature(raw, signature, roster.signing_key(agreement.researcher))
         roster.require_role(agreement.researcher, Role.RESEARCHER)

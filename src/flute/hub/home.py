@@ -9,6 +9,11 @@ hub.db            datasets, studies, answers          may be backed up
 secrets.db        ticket secrets, channel keys        in NO backup
 mail/             mailbox of the wire
 records/          frozen datasets (Parquet), one file per snapshot
+holdings.db       imports, profiles, decisions, withdrawals   may be backed up
+catalogue/        declarations and released statistics        may be backed up
+face.json         digests of the FHIR face's tokens
+intake/           what was read so far, with the hospital's ids   in NO backup
+images/           de-identified images, by pseudonym
 api.socket        the steward's door (Unix socket, owner only)
 """
 

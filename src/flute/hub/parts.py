@@ -22,6 +22,8 @@ from flute.study.sides import HubSide
 
 COORDINATOR = "coordinator"
 NO_DIGEST = bytes(32)
+OWN_STUDIES = "catalogue-"
+"""What the names begin with under which a hub charges its own releases; no researcher's study may be called so."""
 
 
 @dataclass(frozen=True, slots=True)

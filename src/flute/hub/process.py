@@ -13,6 +13,8 @@ import flute
 from flute.algorithms.registry import code_digest
 from flute.defaults import DOOR_STOP_S
 from flute.homes import private_socket
+from flute.hub.catalogue import Catalogue
+from flute.hub.data import open_data
 from flute.hub.door import make_door
 from flute.hub.gate import hub_ceilings
 from flute.hub.home import HubHome
@@ -27,6 +29,7 @@ from flute.ledger.entries import ServiceStarted
 from flute.ledger.journal import Journal
 from flute.messages.channel import Channel
 from flute.transport.identity import load_kit
+from flute.transport.local import LocalChannel, LocalExchange
 from flute.transport.relay import RelayChannel
 from flute.trust.keyfiles import load_party_keys
 
@@ -61,7 +64,7 @@ def serve_hub(folder: Path, *, capture: Path | None = None) -> None:
     """Run until SIGTERM or SIGINT. `capture`: for tests only, see `transport.relay`."""
     home = HubHome(folder)
     config = home.config()
-    channel = RelayChannel(home.mail, config.hub, load_kit(home.kit), capture=capture)
+    channel = _channel(home, config.hub, capture)
     try:
         parts = build_parts(home, channel)
         _run(home, parts, config.pseudonym_key)
@@ -69,17 +72,25 @@ def serve_hub(folder: Path, *, capture: Path | None = None) -> None:
         channel.close()
 
 
+def _channel(home: HubHome, hub: str, capture: Path | None) -> RelayChannel | LocalChannel:
+    """The wire; for a hub that has not joined a federation yet, one on which nobody ever speaks."""
+    if not home.roster_state.exists():
+        return LocalExchange().channel(hub)
+    return RelayChannel(home.mail, hub, load_kit(home.kit), capture=capture)
+
+
 def _run(home: HubHome, parts: Parts, pseudonym_key: bytes) -> None:
     parts.journal.append(ServiceStarted(flute.__version__, code_digest()), parts.now())
     service = HubService(parts)
-    steward = Steward(parts, service.lock, home.folder, pseudonym_key)
+    steward = Steward(parts, service.lock)
+    data = open_data(parts, steward, service.lock, home.folder, pseudonym_key)
     stop = threading.Event()
     worker = threading.Thread(target=service.serve, args=(stop,), name="messages", daemon=True)
     worker.start()
     door = private_socket(home.socket)
     server = uvicorn.Server(
         uvicorn.Config(
-            make_door(steward, parts),
+            make_door(steward, data, Catalogue(parts, service.lock, home.folder), parts),
             log_level="warning",
             lifespan="off",
             timeout_graceful_shutdown=DOOR_STOP_S,
@@ -94,4 +105,5 @@ def _run(home: HubHome, parts: Parts, pseudonym_key: bytes) -> None:
         home.socket.unlink(missing_ok=True)
         with service.lock:
             parts.journal.close()
+            data.holdings.close()
             parts.store.close()

@@ -17,13 +17,12 @@ from flute.study.protection import guarantees, hub_epsilon
 
 
 def hub_status(parts: Parts) -> dict[str, Any]:
-    roster = parts.trust.roster
     return {
         "hub": parts.me,
         "version": flute.__version__,
         "fingerprint": fingerprint(parts.signing.public),
         "code": code_digest().hex(),
-        "roster": {"version": roster.version, "fresh_until": roster.fresh_until},
+        "roster": _roster_view(parts),
         "journal": {"lines": parts.journal.last.line, "head": parts.journal.last.digest.hex()},
         "policy": parts.store.policy().sentence,
         "datasets": [
@@ -32,6 +31,13 @@ def hub_status(parts: Parts) -> dict[str, Any]:
         ],
         "studies": [{"study": s.study, "state": s.state} for s in parts.store.studies()],
     }
+
+
+def _roster_view(parts: Parts) -> dict[str, Any] | None:
+    """None for a hub that has not joined a federation yet."""
+    if not parts.trust.joined:
+        return None
+    return {"version": parts.trust.roster.version, "fresh_until": parts.trust.roster.fresh_until}
 
 
 def study_view(parts: Parts, study: str) -> dict[str, Any]:

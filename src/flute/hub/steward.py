@@ -1,29 +1,21 @@
-"""What the hub's steward does: import records, decide about studies, set the policy. Each act is journaled."""
+"""What the hub's steward decides: about studies, and what is allowed at all. Each act is journaled."""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from flute.data.source import Recipe
-from flute.data.variables import Variable
 from flute.errors import ExactNotAllowed, NoConsent, NotPossible
 from flute.hub.gate import hub_ceilings
 from flute.hub.parts import COORDINATOR, Parts
 from flute.hub.round import floor_holds
-from flute.hub.store import DatasetEntry, HubPolicy, StudyEntry
-from flute.intake.build import build
-from flute.intake.flat import read_csv
-from flute.intake.rows import ImportReport, Rows
-from flute.intake.snapshot import write_snapshot
+from flute.hub.store import HubPolicy, StudyEntry
 from flute.ledger.entries import (
     ConsentDenied,
     ConsentGranted,
     ConsentWithdrawn,
-    Imported,
     PolicySet,
     RecordSourceOpened,
 )
@@ -34,53 +26,9 @@ from flute.study.agreement import Agreement, read_agreement
 class Steward:
     """Shares the service's lock: no decision falls in the middle of a message."""
 
-    def __init__(self, parts: Parts, lock: threading.RLock, folder: Path, pseudonym_key: bytes) -> None:
+    def __init__(self, parts: Parts, lock: threading.RLock) -> None:
         self._p = parts
         self.lock = lock
-        self._folder = folder
-        self._key = pseudonym_key
-
-    # --- records ------------------------------------------------------------------------------------
-
-    def import_fhir(self, name: str, source: Path, recipe: Recipe, *, simulated: bool) -> ImportReport:
-        """FHIR files through a recipe into a frozen snapshot.
-
-        Raises: SourceError: the files or the recipe; nothing is imported then."""
-        rows, report = build(source, recipe, key=self._key)
-        return self._imported(name, rows, report, recipe.variables, recipe.name, simulated)
-
-    def import_csv(
-        self, name: str, source: Path, variables: tuple[Variable, ...], *, id_column: str | None, simulated: bool
-    ) -> ImportReport:
-        """A CSV file's declared columns into a frozen snapshot. Raises: SourceError."""
-        rows, report = read_csv(source, variables, key=self._key, id_column=id_column)
-        return self._imported(name, rows, report, variables, "csv", simulated)
-
-    def _imported(
-        self,
-        name: str,
-        rows: Rows,
-        report: ImportReport,
-        variables: tuple[Variable, ...],
-        recipe: str,
-        simulated: bool,
-    ) -> ImportReport:
-        snapshot = write_snapshot(rows, self._folder)
-        with self.lock:
-            now = self._p.now()
-            line = Imported(
-                dataset=name,
-                recipe=recipe,
-                snapshot=snapshot,
-                patients=report.rows,
-                excluded=sum(report.excluded.values()),
-                resources=report.resources,
-                simulated=simulated,
-            )
-            self._p.journal.append(line, now)
-            counts = msgspec.to_builtins(report)
-            self._p.store.put_dataset(DatasetEntry(name, snapshot, variables, counts, now, simulated))
-        return report
 
     # --- studies ------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from flute.data.variables import Variable
 from flute.defaults import DELTA, DISCLOSURE_FLOOR, EXACT_MAX_NUMBERS, HUB_EPSILON, REPLAY_MEMORY_S
+from flute.defaults.records import CATALOGUE_EPSILON
 from flute.errors import NotPossible, Replayed, WrongStudy
 from flute.messages.limits import Name
 
@@ -50,6 +51,8 @@ class HubPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """Ceiling for one study, at `delta`."""
     epsilon_all: Annotated[float, Meta(gt=0, le=100)] = 2 * HUB_EPSILON
     """Ceiling for all studies over one dataset together, at `delta`."""
+    epsilon_catalogue: Annotated[float, Meta(gt=0, le=100)] = CATALOGUE_EPSILON
+    """Ceiling for all catalogue releases of one dataset together, at `delta`; within `epsilon_all`."""
     delta: Annotated[float, Meta(gt=0, le=1e-3)] = DELTA
     exact_allowed: bool = False
     """Exact results are outside any epsilon: off unless the owner says otherwise."""
@@ -64,7 +67,8 @@ class HubPolicy(Struct, frozen=True, forbid_unknown_fields=True):
             f"exact results allowed, at most {self.max_numbers} numbers" if self.exact_allowed else "no exact results"
         )
         return (
-            f"epsilon at most {self.epsilon:g} a study and {self.epsilon_all:g} a dataset at delta {self.delta:g}; "
+            f"epsilon at most {self.epsilon:g} a study, {self.epsilon_catalogue:g} a dataset's catalogue entry and "
+            f"{self.epsilon_all:g} a dataset in all, at delta {self.delta:g}; "
             f"{exact}; no exact count under {self.floor} persons; hidden: {', '.join(self.hidden) or 'nothing'}."
         )
 
@@ -99,8 +103,8 @@ class HubStore:
 
     def __init__(self, folder: Path) -> None:
         self._lock = threading.RLock()
-        self._hub = _open(folder / "hub.db", _HUB_SCHEMA)
-        self._secrets = _open(folder / "secrets.db", _SECRETS_SCHEMA)
+        self._hub = open_database(folder / "hub.db", _HUB_SCHEMA)
+        self._secrets = open_database(folder / "secrets.db", _SECRETS_SCHEMA)
 
     def close(self) -> None:
         with self._lock:
@@ -227,7 +231,8 @@ class HubStore:
             db.execute("COMMIT")
 
 
-def _open(path: Path, schema: str) -> sqlite3.Connection:
+def open_database(path: Path, schema: str) -> sqlite3.Connection:
+    """One of the hub's own SQLite files: what a reply rests on is on disk before the reply leaves."""
     path.touch(mode=0o600, exist_ok=True)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     db.execute("PRAGMA journal_mode=WAL")

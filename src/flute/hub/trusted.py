@@ -9,26 +9,35 @@ from flute.hub.home import HubHome
 from flute.trust.roster import Roster, read_content
 from flute.trust.verification import TrustedState, load
 
+_NOT_JOINED = "This hub has not joined a federation yet; 'flute hub join INVITATION' does."
+
 
 class Trust:
     """What the hub service asks for the roster. `save`: returns once the state is on disk."""
 
-    def __init__(self, state: TrustedState, save: Callable[[bytes], None], now: int) -> None:
+    def __init__(self, state: TrustedState | None, save: Callable[[bytes], None], now: int) -> None:
+        """`state`: None for a hub that has not joined a federation yet."""
         self._state = state
         self._save = save
-        self._roster = _known(state, now)
+        self._roster = None if state is None else _known(state, now)
 
     @classmethod
     def at(cls, home: HubHome, now: int) -> Trust:
-        """Raises: MisuseError: the hub has not joined a federation yet."""
         try:
             raw = home.roster_state.read_bytes()
         except FileNotFoundError:
-            raise MisuseError("This hub has not joined a federation yet; 'flute hub join INVITATION' does.") from None
+            return cls(None, home.write_roster_state, now)
         return cls(TrustedState.from_bytes(raw), home.write_roster_state, now)
 
     @property
+    def joined(self) -> bool:
+        return self._roster is not None
+
+    @property
     def roster(self) -> Roster:
+        """Raises: MisuseError: the hub has not joined a federation yet."""
+        if self._roster is None:
+            raise MisuseError(_NOT_JOINED)
         return self._roster
 
     def update(self, files: Mapping[str, bytes], now: int) -> Roster:
@@ -36,6 +45,8 @@ class Trust:
 
         Raises: RosterUnsigned, RosterRolledBack, RosterExpired, Malformed, TooLarge: nothing was taken over.
         """
+        if self._state is None:
+            raise MisuseError(_NOT_JOINED)
         roster, state = load(self._state, dict(files), now=now)
         self._save(state.to_bytes())
         self._roster, self._state = roster, state

@@ -12,24 +12,18 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from flute.defaults import MAX_ID_CHARS, MAX_JOURNAL_LINE_BYTES
+from flute.defaults import MAX_JOURNAL_LINE_BYTES
 from flute.errors import LedgerError, MisuseError
 from flute.ledger.charge import Charge, Outcome, short
+from flute.ledger.data_entries import ByHand, Imported, PersonWithdrawn, QualityAlarm, SnapshotReplaced
+from flute.ledger.line import Line, Short, Word
 from flute.messages.envelope import MaybeDigest
 from flute.messages.limits import Code, Count, Digest, Key, Name, PartyId, Seconds, StudyId, Text
 
-Word = Annotated[str, Meta(max_length=MAX_ID_CHARS)]
-"""Something that may not have been checked yet (the claimed sender of a refused message)."""
-Short = Annotated[str, Meta(max_length=200)]
 
-
-class _Line(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Base of all kinds; holds nothing."""
-
-
-class ServiceStarted(_Line, frozen=True, tag="service-started"):
+class ServiceStarted(Line, frozen=True, tag="service-started"):
     version: Short
     code: Digest
 
@@ -37,24 +31,7 @@ class ServiceStarted(_Line, frozen=True, tag="service-started"):
         return f"The hub service started, version {self.version}, algorithm code {short(self.code)}."
 
 
-class Imported(_Line, frozen=True, tag="imported"):
-    dataset: Name
-    recipe: Name
-    snapshot: Digest
-    patients: Count
-    excluded: Count
-    resources: Count
-    simulated: bool
-
-    def says(self) -> str:
-        what = "SIMULATED " if self.simulated else ""
-        return (
-            f"Imported {what}dataset {self.dataset} by recipe {self.recipe}: {self.patients} patients, "
-            f"{self.excluded} excluded, from {self.resources} resources; snapshot {short(self.snapshot)}."
-        )
-
-
-class StudyProposed(_Line, frozen=True, tag="study-proposed"):
+class StudyProposed(Line, frozen=True, tag="study-proposed"):
     study: StudyId
     agreement: Digest
     researcher: PartyId
@@ -63,7 +40,7 @@ class StudyProposed(_Line, frozen=True, tag="study-proposed"):
         return f"{self.researcher} proposed study {self.study}, agreement {short(self.agreement)}."
 
 
-class ConsentGranted(_Line, frozen=True, tag="consent-granted"):
+class ConsentGranted(Line, frozen=True, tag="consent-granted"):
     study: StudyId
     agreement: Digest
     snapshot: Digest
@@ -73,7 +50,7 @@ class ConsentGranted(_Line, frozen=True, tag="consent-granted"):
         return f"{self.person} granted study {self.study}, agreement {short(self.agreement)}."
 
 
-class ConsentDenied(_Line, frozen=True, tag="consent-denied"):
+class ConsentDenied(Line, frozen=True, tag="consent-denied"):
     study: StudyId
     agreement: Digest
     person: PartyId
@@ -83,7 +60,7 @@ class ConsentDenied(_Line, frozen=True, tag="consent-denied"):
         return f"{self.person} denied study {self.study}: {self.reason or 'no reason given'}"
 
 
-class ConsentWithdrawn(_Line, frozen=True, tag="consent-withdrawn"):
+class ConsentWithdrawn(Line, frozen=True, tag="consent-withdrawn"):
     study: StudyId
     agreement: Digest
     person: PartyId
@@ -93,7 +70,7 @@ class ConsentWithdrawn(_Line, frozen=True, tag="consent-withdrawn"):
         return f"{self.person} withdrew the consent to study {self.study}: {self.reason or 'no reason given'}"
 
 
-class StudyClosed(_Line, frozen=True, tag="study-closed"):
+class StudyClosed(Line, frozen=True, tag="study-closed"):
     study: StudyId
     state: Code
     reason: Text
@@ -102,7 +79,7 @@ class StudyClosed(_Line, frozen=True, tag="study-closed"):
         return f"Study {self.study} was closed ({self.state}): {self.reason or 'no reason given'}"
 
 
-class QuestionReceived(_Line, frozen=True, tag="question-received"):
+class QuestionReceived(Line, frozen=True, tag="question-received"):
     study: StudyId
     question: Name
     step: Count
@@ -117,7 +94,7 @@ class QuestionReceived(_Line, frozen=True, tag="question-received"):
         )
 
 
-class Refused(_Line, frozen=True, tag="refused"):
+class Refused(Line, frozen=True, tag="refused"):
     """`study`, `sender` and `what` are claims of the message: it may have been forged."""
 
     code: Code
@@ -133,7 +110,7 @@ class Refused(_Line, frozen=True, tag="refused"):
         return f"Refused {self.what or 'a message'} from {sender}{about} ({self.code}): {self.text}"
 
 
-class Reserved(_Line, frozen=True, tag="reserved"):
+class Reserved(Line, frozen=True, tag="reserved"):
     charge: Charge
 
     @property
@@ -145,7 +122,7 @@ class Reserved(_Line, frozen=True, tag="reserved"):
         return f"Reserved {c.price} for {c.where}, asked by {c.asker}; release {short(c.release_id)}."
 
 
-class Settled(_Line, frozen=True, tag="settled"):
+class Settled(Line, frozen=True, tag="settled"):
     study: StudyId
     release_id: Digest
     outcome: Outcome
@@ -154,7 +131,7 @@ class Settled(_Line, frozen=True, tag="settled"):
         return f"Release {short(self.release_id)} of study {self.study} ended: {self.outcome}. Its charge stands."
 
 
-class RecordSourceOpened(_Line, frozen=True, tag="record-source-opened"):
+class RecordSourceOpened(Line, frozen=True, tag="record-source-opened"):
     study: StudyId
     question: Name
     release_id: MaybeDigest
@@ -166,7 +143,7 @@ class RecordSourceOpened(_Line, frozen=True, tag="record-source-opened"):
         return f"Records were read for question {self.question} of study {self.study}: {', '.join(self.fields)}."
 
 
-class Released(_Line, frozen=True, tag="released"):
+class Released(Line, frozen=True, tag="released"):
     study: StudyId
     question: Name
     step: Count
@@ -181,7 +158,7 @@ class Released(_Line, frozen=True, tag="released"):
         )
 
 
-class Resent(_Line, frozen=True, tag="resent"):
+class Resent(Line, frozen=True, tag="resent"):
     study: StudyId
     release_id: MaybeDigest
     envelope: Digest
@@ -191,7 +168,7 @@ class Resent(_Line, frozen=True, tag="resent"):
         return f"Message {short(self.envelope)} of study {self.study} was resent, byte for byte, to {self.recipient}."
 
 
-class ProtocolStep(_Line, frozen=True, tag="protocol-step"):
+class ProtocolStep(Line, frozen=True, tag="protocol-step"):
     """A part of the aggregation protocol that must happen once: an echo signed, shares opened."""
 
     study: StudyId
@@ -203,7 +180,7 @@ class ProtocolStep(_Line, frozen=True, tag="protocol-step"):
         return f"Protocol step {self.step} of study {self.study} in round {short(self.context)}."
 
 
-class TicketDealt(_Line, frozen=True, tag="ticket-dealt"):
+class TicketDealt(Line, frozen=True, tag="ticket-dealt"):
     study: StudyId
     ticket: Digest
 
@@ -211,7 +188,7 @@ class TicketDealt(_Line, frozen=True, tag="ticket-dealt"):
         return f"Ticket {short(self.ticket)} of study {self.study} was dealt."
 
 
-class TicketBurnt(_Line, frozen=True, tag="ticket-burnt"):
+class TicketBurnt(Line, frozen=True, tag="ticket-burnt"):
     study: StudyId
     ticket: Digest
     reason: Code
@@ -220,7 +197,7 @@ class TicketBurnt(_Line, frozen=True, tag="ticket-burnt"):
         return f"Ticket {short(self.ticket)} of study {self.study} was burnt for good ({self.reason})."
 
 
-class KeyMade(_Line, frozen=True, tag="key-made"):
+class KeyMade(Line, frozen=True, tag="key-made"):
     purpose: Code
     public: Key
     study: StudyId = ""
@@ -229,7 +206,7 @@ class KeyMade(_Line, frozen=True, tag="key-made"):
         return f"A key was made for {self.purpose}{_of(self.study)}, public part {short(self.public)}."
 
 
-class KeyErased(_Line, frozen=True, tag="key-erased"):
+class KeyErased(Line, frozen=True, tag="key-erased"):
     purpose: Code
     public: Key
     study: StudyId = ""
@@ -238,7 +215,7 @@ class KeyErased(_Line, frozen=True, tag="key-erased"):
         return f"The key for {self.purpose}{_of(self.study)} was erased, public part {short(self.public)}."
 
 
-class PolicySet(_Line, frozen=True, tag="policy-set"):
+class PolicySet(Line, frozen=True, tag="policy-set"):
     person: PartyId
     policy: Digest
     text: Text
@@ -248,7 +225,7 @@ class PolicySet(_Line, frozen=True, tag="policy-set"):
         return f"{self.person} set this hub's policy{_of(self.study)}: {self.text}"
 
 
-class RosterAccepted(_Line, frozen=True, tag="roster-accepted"):
+class RosterAccepted(Line, frozen=True, tag="roster-accepted"):
     version: Count
     roster: Digest
     expires_at: Seconds
@@ -257,7 +234,7 @@ class RosterAccepted(_Line, frozen=True, tag="roster-accepted"):
         return f"Roster version {self.version} was accepted, digest {short(self.roster)}."
 
 
-class PersonAct(_Line, frozen=True, tag="person-act"):
+class PersonAct(Line, frozen=True, tag="person-act"):
     """Anything a person did here that has no kind of its own: signed in, opened a page, exported a result."""
 
     person: PartyId
@@ -270,7 +247,8 @@ class PersonAct(_Line, frozen=True, tag="person-act"):
 
 
 Entry = (
-    ServiceStarted | Imported | StudyProposed | ConsentGranted | ConsentDenied | ConsentWithdrawn | StudyClosed
+    ServiceStarted | Imported | ByHand | PersonWithdrawn | SnapshotReplaced | QualityAlarm
+    | StudyProposed | ConsentGranted | ConsentDenied | ConsentWithdrawn | StudyClosed
     | QuestionReceived | Refused | Reserved | Settled | RecordSourceOpened | Released | Resent | ProtocolStep
     | TicketDealt | TicketBurnt | KeyMade | KeyErased | PolicySet | RosterAccepted | PersonAct
 )  # fmt: skip

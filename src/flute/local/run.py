@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from flute.data.source import Recipe
+from flute.connectors.sources import Files
 from flute.data.variables import Variable
 from flute.defaults import DISCLOSURE_FLOOR
 from flute.errors import FluteError, MisuseError
+from flute.hub.plans import FlatTable, ImportPlan, Resources
 from flute.hub.store import HubPolicy
+from flute.intake.recipe import Recipe
 from flute.local.federation import LocalFederation
 from flute.study.agreement import Agreement
 
@@ -48,29 +48,21 @@ class Outcome:
 def import_fhir(
     federation: LocalFederation, hub: str, dataset: str, source: Path, recipe: Recipe, simulated: bool
 ) -> Any:
-    with federation.hub(hub) as door:
-        return door.import_records(
-            dataset=dataset,
-            source=str(source.absolute()),
-            person=STEWARD,
-            recipe=msgspec.to_builtins(recipe),
-            simulated=simulated,
-        )
+    resources = Resources((Files(str(source.absolute())),), recipe)
+    return _import(federation, hub, ImportPlan(dataset, STEWARD, resources=resources, simulated=simulated))
 
 
 def import_csv(
     federation: LocalFederation, hub: str, dataset: str, source: Path, variables: tuple[Variable, ...], *,
     id_column: str | None = None, simulated: bool = False,
 ) -> Any:  # fmt: skip
+    table = FlatTable(str(source.absolute()), variables, id_column)
+    return _import(federation, hub, ImportPlan(dataset, STEWARD, table=table, simulated=simulated))
+
+
+def _import(federation: LocalFederation, hub: str, plan: ImportPlan) -> Any:
     with federation.hub(hub) as door:
-        return door.import_records(
-            dataset=dataset,
-            source=str(source.absolute()),
-            person=STEWARD,
-            variables=msgspec.to_builtins(variables),
-            id_column=id_column,
-            simulated=simulated,
-        )
+        return door.import_records(plan)["report"]
 
 
 def set_policy(federation: LocalFederation, policy: HubPolicy) -> None:

@@ -26,6 +26,11 @@ _PAGES: Final = Environment(
 _PAGES.filters.update(FILTERS)
 
 
+def pages() -> Environment:
+    """The templates, every value escaped."""
+    return _PAGES
+
+
 def render_html(report: Report) -> str:
     """One HTML document, everything in it. Missing parts of results leave their sections out."""
     page = page_of(report)

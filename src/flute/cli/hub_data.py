@@ -1,0 +1,224 @@
+"""`flute hub import`, `cohort`, `decide`, `withdraw-patient`, `quality`: a hub's own records."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+import yaml
+from rich.markup import escape
+
+from flute.cli.import_text import import_counts, import_progress, import_text, quality_text, withdrawal_text
+from flute.cli.output import FormatOption, show
+from flute.cli.places import existing, fact, fhir_source, table_source
+from flute.cli.study import load_study
+from flute.cohort.drawing import flow_svg
+from flute.cohort.flow import Flow, flow_text
+from flute.connectors.sources import Source
+from flute.data.variables import Variable
+from flute.errors import MisuseError
+from flute.hub.client import HubClient
+from flute.hub.plans import FlatTable, ImportPlan, Resources
+from flute.intake.recipe import Recipe
+from flute.pilot.cohort import declared_of
+from flute.pilot.recipe import pilot_recipe
+from flute.report.imported import render_import
+
+Folder = Annotated[Path, typer.Argument(help="The hub's folder.", metavar="FOLDER")]
+Person = Annotated[str, typer.Option(help="Who does it; it goes into the journal.")]
+Dataset = Annotated[str, typer.Option(help="Name of the dataset.")]
+Patients = Annotated[list[str], typer.Argument(help="The hospital's own patient id.", metavar="PATIENT")]
+Because = Annotated[str, typer.Option("--why", help="The reason; it goes into the journal. Name no patient in it.")]
+_A_LIST: Final = "a YAML list with lines such as '- {name: age, kind: number, low: 0, high: 120}'"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `flute hub`."""
+    app.command("import")(import_)
+    app.command("cohort")(cohort)
+    app.command("decide")(decide)
+    app.command("withdraw-patient")(withdraw_patient)
+    app.command("quality")(quality)
+
+
+def import_(
+    folder: Folder,
+    dataset: Dataset,
+    person: Person,
+    fhir: Annotated[
+        list[str] | None,
+        typer.Option(help="FHIR files, a folder of them, or a FHIR server's address (repeatable)."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="A CSV file, a folder of them, or an Excel workbook.")] = None,
+    sql: Annotated[str | None, typer.Option(help="A database (SQLAlchemy address without a password).")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(help="What the tables of --csv and --sql mean: a mapping file, or the name of one that ships."),
+    ] = None,
+    server_options: Annotated[Path | None, typer.Option(help="How the FHIR server is read (YAML).")] = None,
+    recipe: Annotated[str, typer.Option(help="pilot, or a JSON file.")] = "pilot",
+    declare: Annotated[
+        list[str] | None, typer.Option(help="A fact about the dataset that no record says: NAME=VALUE (repeatable).")
+    ] = None,
+    variables: Annotated[
+        Path | None,
+        typer.Option(help="With --csv FILE, one row per patient: a YAML list of variables, or a study file."),
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="With --variables: the column of patient ids.")] = None,
+    simulated: Annotated[bool, typer.Option(help="Label the records SIMULATED.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write a page that shows what came of it (HTML).")] = None,
+    format: FormatOption = "text",
+) -> None:
+    """Read the hospital's own systems into the running hub: what is new is read, checked, frozen.
+
+    The dataset's name alone imports again what was imported last. Several sources make one dataset.
+
+    Examples: `flute hub import /srv/flute --dataset pilot --fhir export/ --person eva` ·
+    `… --fhir https://fhir.hospital.example/r4 --server-options server.yaml` ·
+    `… --sql postgresql://flute@db/clinic --mapping clinic.yaml` · `… --csv tables/ --mapping tables.yaml` ·
+    `… --csv heart.csv --variables heart.yaml` · `flute hub import /srv/flute --dataset pilot --person eva`
+    """
+    sources = _sources(fhir or [], csv if variables is None else None, sql, list(mapping or []), server_options)
+    with HubClient(folder) as door, import_progress(quiet=format == "json") as say:
+        if variables is not None:
+            table = FlatTable(str(_csv(csv)), _variables_file(variables), id_column)
+            ended = door.import_records(ImportPlan(dataset, person, table=table, simulated=simulated), say)
+        elif sources:
+            resources = Resources(sources, _recipe(recipe, declare or []))
+            ended = door.import_records(ImportPlan(dataset, person, resources=resources, simulated=simulated), say)
+        elif declare:
+            raise MisuseError("--declare goes with the sources it is about; name them again.")
+        else:
+            ended = door.import_again(dataset, say)
+    if report is not None:
+        report.write_text(render_import(ended, at=int(time.time()), simulated=simulated), encoding="utf-8")
+    show(ended, import_text(ended, report), format)
+
+
+def cohort(
+    folder: Folder,
+    dataset: Dataset,
+    svg: Annotated[Path | None, typer.Option(help="Write the flow diagram here.")] = None,
+    format: FormatOption = "text",
+) -> None:
+    """How patients came into a dataset, and why others did not; what was decided by hand.
+
+    Example: `flute hub cohort /srv/flute --dataset pilot --svg flow.svg`
+    """
+    with HubClient(folder) as door:
+        found = door.get(f"/datasets/{dataset}/cohort")
+    flow = None if found["flow"] is None else msgspec.convert(found["flow"], Flow)
+    if svg is not None:
+        if flow is None:
+            raise MisuseError(f"Dataset {dataset} was not made by rules, so there is no flow to draw.")
+        svg.write_text(flow_svg(flow), encoding="utf-8")
+    lines = [flow_text(flow)] if flow else [import_counts(found["report"])]
+    lines += [*found["decisions"], *([f"{found['withdrawn']} patients are withdrawn."] if found["withdrawn"] else [])]
+    show(found, escape("\n".join(lines)), format)
+
+
+def decide(
+    folder: Folder,
+    patients: Patients,
+    dataset: Dataset,
+    person: Person,
+    why: Because,
+    decision: Annotated[str, typer.Option("--decision", help="keep-in, leave-out, same-person or take-back.")],
+    despite: Annotated[list[str] | None, typer.Option(help="keep-in: a rule that is set aside (repeatable).")] = None,
+    format: FormatOption = "text",
+) -> None:
+    """Decide about a patient by hand: keep him in despite a rule, leave him out, say that two ids are one person.
+
+    No value of a record is changed by it. The dataset is made anew at once, from what was read.
+
+    Example: `flute hub decide /srv/flute 4711 --dataset pilot --decision keep-in --despite mri-older-than-1y --why
+    "MRI repeated elsewhere, report seen" --person eva`
+    """
+    if decision not in ("keep-in", "leave-out", "same-person", "take-back"):
+        raise MisuseError("--decision is keep-in, leave-out, same-person or take-back.")
+    with HubClient(folder) as door:
+        ended = door.decide_by_hand(
+            dataset, decision=decision, patients=patients, person=person, why=why, despite=despite or []
+        )
+    show(ended, import_text(ended), format)
+
+
+def withdraw_patient(
+    folder: Folder,
+    patient: Annotated[str, typer.Argument(help="The hospital's own patient id.", metavar="PATIENT")],
+    person: Person,
+    reason: Annotated[str, typer.Option(help="Why; it goes into the journal. Name no patient in it.")],
+    format: FormatOption = "text",
+) -> None:
+    """Take a patient out of everything this hub holds, for good: datasets, running studies, later imports.
+
+    What was released stays released and charged. Example:
+    `flute hub withdraw-patient /srv/flute 4711 --reason "withdrew consent" --person eva`
+    """
+    with HubClient(folder) as door:
+        done = door.withdraw_patient(patient, person=person, reason=reason)
+    show(done, escape(withdrawal_text(done)), format)
+
+
+def quality(folder: Folder, dataset: Dataset, format: FormatOption = "text") -> None:
+    """How each import of a dataset compares with the one before: counts, missing values, what drifted.
+
+    Example: `flute hub quality /srv/flute --dataset pilot`
+    """
+    with HubClient(folder) as door:
+        found = door.get(f"/datasets/{dataset}/profiles")
+    show(found, escape(quality_text(found)), format)
+
+
+# --- what was asked for ------------------------------------------------------------------------------
+
+
+def _sources(
+    fhir: list[str], csv: Path | None, sql: str | None, mappings: list[str], options: Path | None
+) -> tuple[Source, ...]:
+    """One source per option, the tables' mappings in the order of --csv and --sql."""
+    tables = [str(place) for place in (csv, sql) if place is not None]
+    if len(mappings) != len(tables):
+        raise MisuseError(
+            f"--csv and --sql need a --mapping each, in that order; {len(tables)} are needed, {len(mappings)} given. "
+            "A CSV file with one row per patient takes --variables instead."
+        )
+    mapped = [table_source(place, mapping) for place, mapping in zip(tables, mappings, strict=True)]
+    return (*(fhir_source(place, options) for place in fhir), *mapped)
+
+
+def _recipe(name: str, declared: list[str]) -> Recipe:
+    """The pilot's recipe with the steward's facts, or one of the owner's own from a file."""
+    facts = dict(fact(said) for said in declared)
+    if name == "pilot":
+        return pilot_recipe(declared_of(facts))
+    if facts:
+        raise MisuseError("--declare answers the questions of the recipe 'pilot'; a recipe file says its own facts.")
+    try:
+        return msgspec.json.decode(Path(name).read_bytes(), type=Recipe)
+    except (OSError, msgspec.DecodeError) as error:
+        raise MisuseError(f"{name} is no recipe: write 'pilot', or a JSON file with name, views, sql.") from error
+
+
+def _csv(path: Path | None) -> Path:
+    if path is None:
+        raise MisuseError("--variables goes with --csv FILE.")
+    return existing(path)
+
+
+def _variables_file(path: Path) -> tuple[Variable, ...]:
+    """Variables of a study file, or a list of them. Raises: MisuseError, StudyFileError: what to write."""
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise MisuseError(f"{path} is not YAML; write a study file, or {_A_LIST}.") from error
+    if isinstance(listed, dict) and "flute" in listed:
+        agreement, _ = load_study(path)
+        return tuple(v.variable for v in agreement.variables)
+    try:
+        return msgspec.convert(listed, type=tuple[Variable, ...])
+    except msgspec.ValidationError as error:
+        raise MisuseError(f"{path} is neither a study file nor {_A_LIST} ({error}).") from error

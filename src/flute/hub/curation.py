@@ -1,0 +1,225 @@
+"""A hub's datasets: imported, decided about by hand, withdrawn from. Every act is journaled before it counts.
+
+    plan -> readers -> staging (what was read) -> rows -> snapshot (frozen) -> dataset, profile, alarms
+An import and a decision make a new snapshot; studies that were granted keep the one they were granted over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from flute.cohort.flow import Flow
+from flute.cohort.overrides import Declare, KeepIn, LeaveOut, Override, SamePerson, TakeBack, check_override, settle
+from flute.connectors.sources import open_reader
+from flute.data.reader import Reader, Refused
+from flute.errors import MisuseError, NotPossible
+from flute.hub.holdings import Holdings
+from flute.hub.parts import Parts
+from flute.hub.plans import ImportPlan, Resources, source_name
+from flute.hub.store import DatasetEntry
+from flute.intake.columns import with_columns
+from flute.intake.flat import read_csv
+from flute.intake.freeze import Freezing, Frozen, freeze
+from flute.intake.profile import Alarm, Profile, alarms, profile_of
+from flute.intake.rows import ImportReport, Rows, pseudonym
+from flute.intake.snapshot import snapshot_without, write_snapshot
+from flute.intake.staging import Staging
+from flute.intake.take import Design, Progress, subjects, take
+from flute.ledger.data_entries import ByHand, Imported, QualityAlarm
+from flute.primitives.keys import digest
+
+STAGING: Final = "intake"
+Say = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of an import. `refused` is for the data manager's own eyes and is not kept."""
+
+    report: ImportReport
+    snapshot: bytes
+    refused: tuple[Refused, ...] = ()
+    flow: Flow | None = None
+    suspects: tuple[tuple[str, str, str], ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+
+
+class Curator:
+    """Shares the service's lock: a dataset never changes in the middle of a message. Reading does not hold it."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        holdings: Holdings,
+        lock: threading.RLock,
+        folder: Path,
+        key: bytes,
+    ) -> None:
+        self._p = parts
+        self._held = holdings
+        self._lock = lock
+        self._folder = folder
+        self._key = key
+
+    # --- imports -------------------------------------------------------------------------------------
+
+    def import_(self, plan: ImportPlan, say: Say | None = None) -> Taken:
+        """Read what is new, freeze it, make it the dataset.
+
+        Raises: SourceError: the hospital's system, a file, the recipe; the dataset stays as it was, and the same
+        call goes on where this one stopped.
+        """
+        if plan.table is not None:
+            rows, report = read_csv(
+                Path(plan.table.path), plan.table.variables, key=self._key, id_column=plan.table.id_column
+            )
+            rows, report = self._with_more(plan, rows, report)
+            return self._put(plan, rows, report, profile_of(rows, report))
+        assert plan.resources is not None
+        design = Design(plan.resources.recipe)
+        with self._staging(plan.dataset, design) as staging:
+            self._read(plan.resources, staging, design, say)
+            frozen = self._freeze(plan, staging, design)
+        return self._put_frozen(plan, frozen)
+
+    def _read(self, resources: Resources, staging: Staging, design: Design, say: Say | None) -> None:
+        named = {source_name(source): source for source in resources.sources}
+        staging.keep_sources(named.keys())
+        gone = self._held.withdrawn()
+        judge = design.judge(self._key, (lambda found: self._is_of(gone, found)) if gone else None)
+        for name, source in named.items():
+            held = partial(staging.keys, name)
+            reader: Reader = open_reader(source, design.recipe.model, held)
+            take(reader, staging, judge, source=name, say=say)
+
+    def _is_of(self, gone: frozenset[str], resource: dict[str, Any]) -> bool:
+        return any(pseudonym(self._key, subject) in gone for subject in subjects(resource))
+
+    def _freeze(self, plan: ImportPlan, staging: Staging, design: Design) -> Frozen:
+        by_hand = settle(self._held.decisions(plan.dataset))
+        withdrawn = len(self._held.withdrawn())
+        how = Freezing(self._key, by_hand, withdrawn, plan.simulated)
+        return freeze(staging, design.recipe, how)
+
+    def _staging(self, dataset: str, design: Design) -> Staging:
+        return Staging(staging_file(self._folder, dataset), design.views, design.digest)
+
+    def _put_frozen(self, plan: ImportPlan, frozen: Frozen) -> Taken:
+        rows, report = self._with_more(plan, frozen.rows, frozen.report)
+        taken = self._put(plan, rows, report, profile_of(rows, report, frozen.days))
+        self._held.put_flow(plan.dataset, frozen.flow)
+        return replace(taken, refused=frozen.refused, flow=frozen.flow, suspects=frozen.suspects)
+
+    def _with_more(self, plan: ImportPlan, rows: Rows, report: ImportReport) -> tuple[Rows, ImportReport]:
+        for more in plan.more:
+            key = None if more.pseudonyms else self._key
+            rows, report = with_columns(
+                rows, report, Path(more.path), more.variables, key=key, id_column=more.id_column
+            )
+        return rows, report
+
+    def _put(self, plan: ImportPlan, rows: Rows, report: ImportReport, profile: Profile) -> Taken:
+        snapshot = write_snapshot(rows, self._folder)
+        recipe = plan.resources.recipe.name if plan.resources else "csv"
+        with self._lock:
+            now = self._p.now()
+            # Somebody may have been withdrawn while this import was reading.
+            snapshot = snapshot_without(self._folder, snapshot, self._held.withdrawn())
+            raised = self._alarms(plan.dataset, profile, now)
+            line = Imported(
+                plan.dataset, recipe, snapshot, report.rows, sum(report.excluded.values()), report.resources,
+                plan.simulated,
+            )  # fmt: skip
+            self._p.journal.append(line, now)
+            self._held.put_plan(plan)
+            self._held.add_profile(plan.dataset, now, snapshot, profile)
+            self._p.store.put_dataset(
+                DatasetEntry(plan.dataset, snapshot, rows.variables, msgspec.to_builtins(report), now, plan.simulated)
+            )
+        return Taken(report, snapshot, alarms=raised)
+
+    def _alarms(self, dataset: str, profile: Profile, now: int) -> tuple[Alarm, ...]:
+        before = self._held.last_profile(dataset)
+        raised = () if before is None else alarms(before, profile)
+        if raised:
+            self._p.journal.append(QualityAlarm(dataset, tuple(sorted({a.code for a in raised}))), now)
+        return raised
+
+    # --- decisions by hand ----------------------------------------------------------------------------
+
+    def decide(self, dataset: str, override: Override) -> Taken:
+        """Journal a decision and make the dataset anew from what is staged; nothing is read.
+
+        Raises: MisuseError: the cohort's rules do not allow it. NotPossible: the dataset has no such rules.
+        """
+        plan = self._held.plan(dataset)
+        if plan.resources is None or plan.resources.recipe.cohort is None:
+            raise NotPossible(f"Dataset {dataset} was not made by rules, so there is nothing to decide by hand.")
+        if isinstance(override, Declare):
+            raise MisuseError("A fact about the dataset is declared at its import (flute hub import --declare).")
+        check_override(override, plan.resources.recipe.cohort)
+        with self._lock:
+            now = self._p.now()
+            self._p.journal.append(_line(dataset, override), now)
+            self._held.add_decision(dataset, now, override)
+        return self.freeze_again(dataset)
+
+    def known_as(self, patient: str) -> str:
+        """The pseudonym of a patient whom the hospital calls so."""
+        return pseudonym(self._key, patient)
+
+    def cohort(self, dataset: str) -> dict[str, Any]:
+        """How persons came into the dataset, or did not; what was decided by hand. For the steward's own eyes."""
+        entry, flow = self._p.store.dataset(dataset), self._held.flow(dataset)
+        return {
+            "dataset": dataset,
+            "snapshot": entry.snapshot.hex(),
+            "report": entry.report,
+            "flow": None if flow is None else msgspec.to_builtins(flow),
+            "decisions": [override.says() for override in self._held.decisions(dataset)],
+            "withdrawn": len(self._held.withdrawn()),
+        }
+
+    def freeze_again(self, dataset: str) -> Taken:
+        """The dataset from what is staged already. Raises: NotPossible: nothing is staged; import it again."""
+        plan = self._held.plan(dataset)
+        assert plan.resources is not None
+        if not staging_file(self._folder, dataset).exists():
+            raise NotPossible(
+                f"What was read for dataset {dataset} is not staged any more; it counts from the next import."
+            )
+        design = Design(plan.resources.recipe)
+        with self._staging(dataset, design) as staging:
+            frozen = self._freeze(plan, staging, design)
+        return self._put_frozen(plan, frozen)
+
+
+def staging_file(folder: Path, dataset: str) -> Path:
+    """Where what was read for a dataset lies, in a hub's folder."""
+    return folder / STAGING / f"{dataset}.duckdb"
+
+
+def _line(dataset: str, override: Override) -> ByHand:
+    patients: tuple[str, ...] = ()
+    match override:
+        case KeepIn():
+            patients, what = (override.patient,), f"despite {', '.join(override.despite)}"
+        case SamePerson():
+            patients, what = override.patients, "one person"
+        case LeaveOut() | TakeBack():
+            patients, what = (override.patient,), "this patient"
+        case Declare():
+            what = f"{override.fact} = {override.value}"
+    named = tuple(digest(patient.encode()) for patient in patients)
+    return ByHand(dataset, override.person, kind_of(override), named, what[:200], override.why)
+
+
+def kind_of(override: Override) -> str:
+    return str(override.__struct_config__.tag)

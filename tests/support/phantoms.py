@@ -1,0 +1,40 @@
+"""Simulated studies that many tests look at, made once per process."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from flute.imaging.headers import Header, headers_of
+from flute.imaging.makers import BPlace
+from flute.imaging.phantom import phantom
+
+MAKERS = ("siemens", "ge", "philips")
+
+
+@cache
+def _made(maker: str, defects: tuple[str, ...], dce: bool, b_in: BPlace) -> list[bytes]:
+    return [as_file(ds) for ds in phantom(maker, defects=defects, dce=dce, b_in=b_in)]
+
+
+def as_file(ds: Dataset) -> bytes:
+    raw = BytesIO()
+    ds.save_as(raw, enforce_file_format=True)
+    return raw.getvalue()
+
+
+def study(maker: str = "siemens", *defects: str, dce: bool = False, b_in: BPlace = "private") -> list[Dataset]:
+    """A small study as read from files; the test may change it. (A deep copy would share private blocks.)"""
+    return [pydicom.dcmread(BytesIO(raw)) for raw in _made(maker, defects, dce, b_in)]
+
+
+def headers(images: list[Dataset]) -> list[Header]:
+    return [header for ds in images for header in headers_of(ds)]
+
+
+def series(images: list[Dataset], number: int) -> list[Dataset]:
+    """2: T2W, 4: DWI, 5: high b, 6: ADC, 7: DCE."""
+    return [ds for ds in images if ds.SeriesNumber == number]
