@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("demo", "channel", "private_regression")
+BENCHMARKS = ("demo", "channel", "private_regression", "views", "import")
 HEAD = """# Benchmarks
 
 Made by `make bench`; machines differ, so a figure is a ratio to what ran beside it, or processor time, or

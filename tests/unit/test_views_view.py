@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from flute.errors import Unmappable
 from flute.views.view import DoesNotFit, compile_view
 
 PATIENT: dict[str, Any] = {
@@ -104,24 +103,59 @@ def test_two_values_where_one_belongs_do_not_fit() -> None:
         rows([{"column": [column("family", "name.family")]}])
 
 
-REFUSED = {
-    "repeat": {"select": [{"repeat": ["contact"], "column": []}]},
-    "collection": {"select": [{"column": [{"name": "g", "path": "name.given", "collection": True}]}]},
-    "tag": {"select": [{"column": [{"name": "g", "path": "id", "tag": []}]}]},
-    "profile": {"select": [ID], "profile": ["x"]},
-    "Quantity": {"select": [{"column": [column("g", "id", "Quantity")]}]},
-    "%rowIndex|rowIndex": {"select": [{"column": [column("g", "%rowIndex", "integer")]}]},
-    "forEachOrNull": {"select": [{"forEach": "name", "forEachOrNull": "name", "column": []}]},
-    "branches": {"select": [{"unionAll": [ID, {"column": [column("other", "id")]}]}]},
-    "twice": {"select": [ID, ID]},
-    "usable name": {"select": [{"column": [column('a"; DROP TABLE x', "id")]}]},
-    "path": {"select": [{"column": [{"name": "g"}]}]},
-    "`select`": {"select": []},
-    "constant": {"select": [ID], "constant": [{"name": "k"}]},
-}
+def test_undeclared_types_come_from_the_path_where_it_says_them() -> None:
+    select = [{"column": [{"name": n, "path": p} for n, p in (
+        ("born", "birthDate"), ("on", "active"), ("has", "name.exists()"), ("n", "name.count()"), ("i", "%rowIndex"),
+    )]}]  # fmt: skip
+    view = compile_view("v", {"resource": "Patient", "select": select})
+    assert [(c.name, c.sql_type, c.kind) for c in view.columns] == [
+        ("born", "VARCHAR", "text"), ("on", "BOOLEAN", "boolean"), ("has", "BOOLEAN", "boolean"),
+        ("n", "VARCHAR", "any"), ("i", "BIGINT", "integer"),
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("construct", REFUSED)
-def test_what_is_not_covered_is_refused_by_name(construct: str) -> None:
-    with pytest.raises(Unmappable, match=construct):
-        compile_view("v", {"resource": "Patient", **REFUSED[construct]})
+def test_two_columns_of_one_path_keep_their_own_types() -> None:
+    """They are one variable of the written function."""
+    given = {"resourceType": "Observation", "component": [{"valueInteger": 3}]}
+    value = "component.value.ofType(integer)"
+    select = [{"column": [column("a", value, "decimal"), column("b", value, "integer")]}]
+    ((a, b),) = compile_view("v", {"resource": "Observation", "select": select}).rows(given)
+    assert (type(a), type(b)) == (float, int)
+
+
+def test_the_reason_names_the_view_and_the_column_and_no_value() -> None:
+    with pytest.raises(DoesNotFit, match=r"View v: Column family holds more than one value") as caught:
+        rows([{"column": [column("family", "name.family")]}])
+    assert not {"A", "D"} & set(caught.value.text)
+
+
+def test_a_resource_that_steps_aside_adds_no_row_before_it_does() -> None:
+    """The second condition cannot be answered by the written function."""
+    view = compile_view("v", {"resource": "Patient", "select": [ID], "where": [{"path": "gender.exists()"}]})
+    out: list[Any] = [("before",)]
+    view.add({"resourceType": "Patient", "id": "p", "_gender": {"extension": [{"url": "u"}]}}, out)
+    assert out == [("before",), ("p",)]
+
+
+def test_a_chain_deeper_than_python_nests_loops_goes_path_by_path() -> None:
+    path = ".".join(["item"] * 25) + ".linkId"
+    nested: dict[str, Any] = {"linkId": "deep"}
+    for _ in range(25):
+        nested = {"item": [nested]}
+    view = compile_view("v", {"resource": "QuestionnaireResponse", "select": [{"column": [column("l", path)]}]})
+    assert view.written is None
+    assert view.rows({"resourceType": "QuestionnaireResponse", **nested}) == [("deep",)]
+
+
+HOSTILE = ["'; import os; os.abort(); '", "x' or 1=1 --", '"""', "\\n\\", "{v1}", "%s", "§ü€"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_of_a_view_is_never_code(text: str) -> None:
+    """Constants and separators go into the written function as values."""
+    select = [{"column": [column("same", "gender = %k", "boolean"), column("k", "%k")]}]
+    view = compile_view(
+        "v", {"resource": "Patient", "select": select, "constant": [{"name": "k", "valueString": text}]}
+    )
+    assert view.written is not None
+    assert view.rows({"resourceType": "Patient", "gender": text}) == [(True, text)]

@@ -7,7 +7,7 @@ The same key twice: see `data.reader`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ import msgspec
 
 from flute.data.findings import Finding
 from flute.data.reader import Ends, Page, Record, Refused, Resource
+from flute.views.program import Program
 from flute.views.view import DoesNotFit, Row, View
 
 Check = Callable[[Resource], list[Finding]]
@@ -85,9 +86,8 @@ class Judge:
             name: tuple(place for place, column in enumerate(views[name].columns) if column.name in columns)
             for name, columns in (concealed or {}).items()
         }
-        self._views: dict[str, list[tuple[str, View]]] = {}
-        for name, view in views.items():
-            self._views.setdefault(view.resource, []).append((name, view))
+        self._views = views
+        self._program = Program(views.values())
 
     def batch(self, page: Page, known: Known) -> Batch:
         """`known`: of the page's keys, those that were taken before."""
@@ -126,7 +126,7 @@ class Judge:
         batch.taken[key] = Taken(key, record.origin, record.bundle, digest, updated, warned, rows)
 
     def _rows(self, resource: Resource) -> dict[str, list[Row]]:
-        made = ((name, view.rows(resource)) for name, view in self._views.get(resource["resourceType"], ()))
+        made = ((name, self._views[name].rows(resource)) for name in self._program.meets(resource))
         return {name: self._hidden(name, rows) for name, rows in made if rows}
 
     def _hidden(self, name: str, rows: list[Row]) -> list[Row]:
@@ -187,18 +187,10 @@ def _whole_or_not_at_all(batch: Batch) -> None:
             batch.refused.append(Refused(item.origin, key, BUNDLE_WENT, item.bundle))
 
 
-def columns_of(taken: list[Taken], name: str, view: View) -> dict[str, list[Any]]:
-    """The rows of one view, as columns; the first, "#key", says whose they are."""
-    columns: dict[str, list[Any]] = {KEY: []}
-    rows: list[Row] = []
-    for item in taken:
-        own = item.rows.get(name, ())
-        columns[KEY] += [item.key] * len(own)
-        rows += own
-    for column, values in zip(view.columns, zip(*rows, strict=True) if rows else (), strict=False):
-        columns[column.name] = list(values)
-    return columns
+def rows_of(taken: Iterable[Taken], name: str) -> list[Row]:
+    """The rows of one view; the first cell of each says whose it is."""
+    return [(item.key, *row) for item in taken for row in item.rows.get(name, ())]
 
 
 KEY: Final = "#key"
-"""Column of every view's table in staging; no view can name a column so."""
+"""First column of every view's table in staging; no view can name a column so."""

@@ -23,8 +23,10 @@ from flute.data.reader import Refused
 from flute.defaults.records import STAGING_MEMORY_MB
 from flute.errors import Unreachable
 from flute.homes import private_folder
-from flute.intake.batch import KEY, Batch, Before, Known, columns_of
+from flute.intake.batch import KEY, Batch, Before, Known, rows_of
 from flute.intake.rows import SAFE_DATABASE, quoted, text_column
+from flute.views.cells import Column
+from flute.views.tables import insert
 from flute.views.view import View
 
 _FORM: Final = b"flute/staging/v1"
@@ -38,6 +40,7 @@ CREATE TABLE warning(key VARCHAR, rule VARCHAR);
 CREATE TABLE refused(
   scope VARCHAR, generation BIGINT, origin VARCHAR, key VARCHAR, bundle VARCHAR, reason VARCHAR, finding BLOB);
 """
+_KEY: Final = Column(KEY, "VARCHAR")
 
 
 class Staging:
@@ -193,7 +196,8 @@ class Staging:
         warned = [(t.key, rule) for t in taken for rule in t.warnings]
         self._insert("warning", {"key": [w[0] for w in warned], "rule": [w[1] for w in warned]})
         for name, view in self.views.items():
-            self._insert(_view_table(name), columns_of(taken, name, view), view)
+            if rows := rows_of(taken, name):
+                insert(self.database, _view_table(name), (_KEY, *view.columns), rows)
         refused = batch.refused
         self._insert(
             "refused",
@@ -268,13 +272,10 @@ class Staging:
         rows = self._do(sql, *values)
         return rows[0] if rows else None
 
-    def _insert(self, table: str, columns: dict[str, list[Any]], view: View | None = None) -> None:
-        if not next(iter(columns.values())):
-            return
-        types = {c.name: c.sql_type for c in view.columns} if view else {}
-        cells = ", ".join(f"CAST({quoted(n)} AS {types[n]})" if n in types else quoted(n) for n in columns)
-        with self._table("arriving", columns):
-            self._do(f"INSERT INTO {table} SELECT {cells} FROM arriving")  # noqa: S608 quoted
+    def _insert(self, table: str, columns: dict[str, list[Any]]) -> None:
+        if next(iter(columns.values())):
+            with self._table("arriving", columns):
+                self._do(f"INSERT INTO {table} SELECT {', '.join(columns)} FROM arriving")  # noqa: S608 fixed names
 
     @contextmanager
     def _table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> Iterator[None]:
