@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 
 import flute.local.federation
+from flute.deidentify.pseudonyms import pseudonym
 from flute.demo import pilot_study
 from flute.hub.home import HubHome
 from flute.hub.store import HubPolicy
-from flute.intake.rows import pseudonym
 from flute.intake.snapshot import SnapshotSource
 from flute.local.federation import LocalFederation
 from flute.local.processes import Service

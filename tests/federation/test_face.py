@@ -14,6 +14,7 @@ import pytest
 from flute.connectors.files import FilesReader
 from flute.data.variables import Variable
 from flute.defaults.records import FACE_TOKEN_BYTES
+from flute.deidentify.pseudonyms import pseudonym
 from flute.face.access import FILE, make_token, void_token
 from flute.fhirserver.connection import Declined
 from flute.fhirserver.options import Bearer, ServerOptions
@@ -23,7 +24,6 @@ from flute.hub.home import HubConfig, HubHome
 from flute.hub.parts import Parts
 from flute.hub.store import DatasetEntry, HubPolicy, HubStore
 from flute.intake.freeze import Freezing, freeze
-from flute.intake.rows import pseudonym
 from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.intake.staging import Staging
 from flute.intake.take import Design, take

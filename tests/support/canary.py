@@ -22,8 +22,8 @@ from scipy.stats import chi2
 from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
 from flute.defaults import FIXED_POINT_BITS, SENTINELS
+from flute.deidentify.pseudonyms import pseudonym
 from flute.dp.clip import clip
-from flute.intake.rows import pseudonym
 from flute.messages.answer import MaskedAnswer, OwnTotal
 from flute.messages.question import OwnQuestion, SecureQuestion
 from flute.pilot.resources import Man

@@ -10,9 +10,9 @@ import pytest
 
 from flute.cohort.overrides import LeaveOut
 from flute.data.variables import Variable
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import NoConsent, NotPossible
 from flute.hub.store import HubPolicy
-from flute.intake.rows import pseudonym
 from flute.intake.snapshot import SnapshotSource, snapshot_path
 from flute.ledger.audit import history
 from flute.ledger.journal import verify

@@ -12,10 +12,11 @@ import pytest
 
 from flute.connectors import files
 from flute.data.variables import Variable
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, Unmappable
 from flute.intake.build import build
 from flute.intake.recipe import Recipe
-from flute.intake.rows import ImportReport, pseudonym
+from flute.intake.rows import ImportReport
 
 KEY = b"k" * 32
 VIEWS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from flute.data.variables import Variable
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, Unmappable
 from flute.intake.columns import with_columns
 from flute.intake.flat import read_csv
-from flute.intake.rows import pseudonym
 
 KEY = b"k" * 32
 AGE = Variable("age", "number", 0, 120)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from flute.data.variables import Variable
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, SourceError, Unmappable, Unreachable
 from flute.intake import flat as tables
 from flute.intake.flat import ROW_NUMBER, read_csv
-from flute.intake.rows import pseudonym
 from flute.intake.snapshot import write_snapshot
 
 KEY = b"k" * 32

@@ -16,9 +16,9 @@ from flute.cohort.overrides import KeepIn, LeaveOut, SamePerson, apply_by_hand, 
 from flute.cohort.persons import join_persons
 from flute.cohort.rules import KEPT
 from flute.conformance.units import factors
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError
 from flute.intake.build import build
-from flute.intake.rows import pseudonym
 from flute.pilot.borders import BorderMan, border_men, planted_borders
 from flute.pilot.cohort import EXCLUSIONS, FACTS, FLAGS, Declared, declared_of, pilot_cohort
 from flute.pilot.recipe import PILOT_RECIPE, pilot_recipe

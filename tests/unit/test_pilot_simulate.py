@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError
 from flute.intake.build import build
-from flute.intake.rows import ImportReport, Rows, pseudonym
+from flute.intake.rows import ImportReport, Rows
 from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.pilot.recipe import PILOT_RECIPE, PILOT_VARIABLES
 from flute.pilot.resources import FILES, Man

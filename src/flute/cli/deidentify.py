@@ -64,7 +64,7 @@ def deidentify(
     """
     if out.resolve().is_relative_to(source.resolve()):
         raise MisuseError(f"{out} lies in {source}; originals and results are kept apart. Name a folder elsewhere.")
-    key = _key(key_file or source.with_name(f"{source.name}-deidentify.key"))
+    key = _key(key_file or source.resolve().with_name(f"{source.resolve().name}-deidentify.key"))
     refused: list[tuple[str, str, str]] = []
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=ERR, transient=True,

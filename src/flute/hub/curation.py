@@ -19,6 +19,8 @@ from flute.cohort.flow import Flow
 from flute.cohort.overrides import Declare, KeepIn, LeaveOut, Override, SamePerson, TakeBack, check_override, settle
 from flute.connectors.sources import open_reader
 from flute.data.reader import Reader, Refused
+from flute.deidentify.anonymity import AnonymityReport
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, NotPossible
 from flute.hub.holdings import Holdings
 from flute.hub.parts import Parts
@@ -28,7 +30,7 @@ from flute.intake.columns import with_columns
 from flute.intake.flat import read_csv
 from flute.intake.freeze import Freezing, Frozen, freeze
 from flute.intake.profile import Alarm, Profile, alarms, profile_of
-from flute.intake.rows import ImportReport, Rows, pseudonym
+from flute.intake.rows import ImportReport, Rows
 from flute.intake.snapshot import snapshot_without, write_snapshot
 from flute.intake.staging import Staging
 from flute.intake.take import Design, Progress, subjects, take
@@ -49,6 +51,7 @@ class Taken:
     flow: Flow | None = None
     suspects: tuple[tuple[str, str, str], ...] = ()
     alarms: tuple[Alarm, ...] = ()
+    alike: AnonymityReport | None = None
 
 
 class Curator:
@@ -115,7 +118,7 @@ class Curator:
         rows, report = self._with_more(plan, frozen.rows, frozen.report)
         taken = self._put(plan, rows, report, profile_of(rows, report, frozen.days))
         self._held.put_flow(plan.dataset, frozen.flow)
-        return replace(taken, refused=frozen.refused, flow=frozen.flow, suspects=frozen.suspects)
+        return replace(taken, refused=frozen.refused, flow=frozen.flow, suspects=frozen.suspects, alike=frozen.alike)
 
     def _with_more(self, plan: ImportPlan, rows: Rows, report: ImportReport) -> tuple[Rows, ImportReport]:
         for more in plan.more:

@@ -28,8 +28,8 @@ Run = Callable[[ImportPlan, Callable[[Progress], None]], Taken]
 class ImportState(Struct, frozen=True):
     """`state` running, done or failed. `read`, `total`: resources so far, and expected where the system says so.
 
-    `report`, `refused`, `flow`, `alarms` where it is done: for the steward's own eyes. `refused` is cut off after
-    REFUSALS_SHOWN; the report counts them all. `suspects`: pairs of pseudonyms that may be one person, and why.
+    The rest is there where it is done, for the steward's own eyes. `refused` is cut off after REFUSALS_SHOWN; the
+    report counts them all. `suspects`: pairs of pseudonyms that may be one person, and why.
     `code` and `text` say why it failed.
     """
 
@@ -43,6 +43,7 @@ class ImportState(Struct, frozen=True):
     flow: Any = None
     suspects: Any = ()
     alarms: Any = ()
+    anonymity: Any = None
     code: str = ""
     text: str = ""
 
@@ -101,6 +102,7 @@ def done(dataset: str, taken: Taken) -> ImportState:
         refused=[refusal(r) for r in taken.refused[:REFUSALS_SHOWN]],
         flow=None if taken.flow is None else msgspec.to_builtins(taken.flow),
         suspects=taken.suspects,
+        anonymity=None if taken.alike is None else msgspec.to_builtins(taken.alike),
         alarms=[msgspec.to_builtins(alarm) for alarm in taken.alarms],
     )
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from flute.deidentify.pseudonyms import pseudonym
 from flute.hub.curation import staging_file
 from flute.hub.holdings import Holdings
 from flute.hub.parts import Parts
 from flute.hub.store import StudyEntry
-from flute.intake.rows import pseudonym
 from flute.intake.snapshot import delete_snapshot, snapshot_path, snapshot_without
 from flute.ledger.data_entries import PersonWithdrawn, SnapshotReplaced
 from flute.primitives.keys import digest

@@ -22,11 +22,14 @@ from flute.cohort.rules import HAND_WORDS
 from flute.data.findings import Finding
 from flute.data.reader import Refused
 from flute.defaults.records import SUSPECTS_SHOWN
+from flute.deidentify.anonymity import AnonymityReport, anonymity
+from flute.deidentify.classes import declared
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, Unmappable
 from flute.intake.batch import BUNDLE_WENT
 from flute.intake.profile import days_of
 from flute.intake.recipe import Recipe
-from flute.intake.rows import ImportReport, Rows, count_cells, counted, make_rows, pseudonym
+from flute.intake.rows import TABLE, ImportReport, Rows, count_cells, counted, make_rows, plain_column
 from flute.intake.spread import Spread
 from flute.intake.staging import Staging
 
@@ -51,7 +54,7 @@ class Freezing:
 class Frozen:
     """`refused`: everything refused, by reader, rules and recipe; `flow`: persons through the cohort's rules, where
     the recipe declares them; `days`: of what rows are about; `suspects`: pairs of pseudonyms that may be one person,
-    and why. All of it is for the data manager's own eyes."""
+    and why; `alike`: how well patients hide among each other. All of it is for the data manager's own eyes."""
 
     rows: Rows
     report: ImportReport
@@ -59,6 +62,7 @@ class Frozen:
     flow: Flow | None
     days: Spread
     suspects: tuple[tuple[str, str, str], ...]
+    alike: AnonymityReport | None
 
 
 def freeze(staging: Staging, recipe: Recipe, how: Freezing) -> Frozen:
@@ -106,7 +110,7 @@ def freeze(staging: Staging, recipe: Recipe, how: Freezing) -> Frozen:
         withdrawn=how.withdrawn,
     )
     suspects = _suspects(database, recipe, known_as)
-    return Frozen(rows, report, (*early, *late), flow, days_of(database), suspects)
+    return Frozen(rows, report, (*early, *late), flow, days_of(database), suspects, _alike(rows, recipe))
 
 
 def _first_of_each(refused: Sequence[Refused]) -> list[Refused]:
@@ -157,6 +161,14 @@ def _suspects(database: Any, recipe: Recipe, known_as: Callable[[str], str]) -> 
         return ()
     pairs = _query(database, "", recipe.suspects, "suspects").fetchmany(SUSPECTS_SHOWN)
     return tuple(sorted((known_as(patient), known_as(other), str(why)) for patient, other, why in pairs))
+
+
+def _alike(rows: Rows, recipe: Recipe) -> AnonymityReport | None:
+    if not recipe.classes or not len(rows):
+        return None
+    columns = rows.connection.execute(f"SELECT * FROM {TABLE}").fetchnumpy()  # noqa: S608 a fixed name
+    table = {v.name: plain_column(columns[v.name]).tolist() for v in recipe.variables}
+    return anonymity(table, declared(table, recipe.classes))
 
 
 # --- counts ----------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ class Recipe:
     `suspects`: SQL that lists pairs `patient`, `other`, `why` who may be one person. `concealed`: columns of views
     that are staged as the hub's keyed hash only, since nothing but their equality is asked. A column `index_day` of
     the result, the date of what a row is about, is profiled (`intake.profile.days_of`) and goes no further.
+    `classes`: what each variable tells about who somebody is (quasi-identifier, sensitive, other), so that every
+    import says how alike its rows are; empty where nobody declared it.
     Recipes are declarations that ship with the software or lie in the hub's own folder; none ever arrives
     over the wire.
     """
@@ -38,3 +40,4 @@ class Recipe:
     cohort: Cohort | None = None
     suspects: str = ""
     concealed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, NoReturn
@@ -14,13 +12,10 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from flute.data.variables import Variable
+from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, Unmappable
 from flute.messages.limits import Code, Count, Name
 
-PSEUDONYM_CHARS: Final = 32
-"""128 bits: two patients of one hub never share a pseudonym."""
-_PSEUDONYM: Final = b"flute/pseudonym/v1"
-KEY_BYTES: Final = 32
 TABLE: Final = "rows"
 _SQL_TYPES: Final = {"number": "DOUBLE", "binary": "VARCHAR", "category": "VARCHAR"}
 
@@ -70,18 +65,6 @@ class Rows:
 
     def __reduce__(self) -> NoReturn:
         raise MisuseError("Rows hold records; they cannot be serialised or copied to another process.")
-
-
-def pseudonym(key: bytes, patient: str) -> str:
-    """HMAC-SHA256 of a patient's id under the hub's own key, 32 hexadecimal characters.
-
-    Without the key nobody can tell which patient it is, nor try ids; the same id always gives the same one.
-    Raises: MisuseError: the key is not 32 bytes.
-    Source: RFC 2104, FIPS 180-4.
-    """
-    if len(key) != KEY_BYTES:
-        raise MisuseError(f"The key for pseudonyms must have {KEY_BYTES} bytes.")
-    return hmac.new(key, _PSEUDONYM + patient.encode(), hashlib.sha256).hexdigest()[:PSEUDONYM_CHARS]
 
 
 def quoted(name: str) -> str:

@@ -15,10 +15,10 @@ import msgspec
 import flute
 from flute.conformance.check import Checker
 from flute.data.reader import Reader, Resource
+from flute.deidentify.pseudonyms import pseudonym
 from flute.fhirpath.references import reference_key
 from flute.intake.batch import Check, Judge, Withdrawn
 from flute.intake.recipe import Recipe
-from flute.intake.rows import pseudonym
 from flute.intake.staging import Staging
 from flute.views.view import View, compile_view
 

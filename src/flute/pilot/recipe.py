@@ -45,6 +45,12 @@ PILOT_VARIABLES: Final = (
 """Ranges are public plausible bounds, chosen from the literature and never from a hub's records."""
 
 
+PILOT_CLASSES: Final = dict.fromkeys((v.name for v in PILOT_VARIABLES), "sensitive") | dict.fromkeys(
+    ("age", "biopsy_type", "family_history"), "quasi-identifier"
+)
+"""What somebody who knows a man may know of him already, and what only his records tell."""
+
+
 def pilot_recipe(declared: Declared | None = None) -> Recipe:
     """The pilot's recipe for one hub's dataset.
 
@@ -63,6 +69,7 @@ def pilot_recipe(declared: Declared | None = None) -> Recipe:
         cohort=cohort,
         suspects=before + "\nSELECT patient, other, why FROM suspect",
         concealed={"identifier_view": ("value",)},
+        classes=PILOT_CLASSES,
     )
 
 

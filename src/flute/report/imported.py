@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from flute.cohort.drawing import flow_svg
 from flute.cohort.flow import Flow
+from flute.deidentify.anonymity import AnonymityReport, as_text
 from flute.report.bars import flat_bars
 from flute.report.figures import Figure, Table
 from flute.report.numbers import count, percent, plural, when
@@ -50,6 +51,7 @@ class ImportPage:
     warnings: Table | None
     alarms: tuple[tuple[str, str], ...]
     values: Figure
+    alike: tuple[str, ...]
 
 
 def render_import(ended: Mapping[str, Any], *, at: int, simulated: bool) -> str:
@@ -74,7 +76,14 @@ def _page(ended: Mapping[str, Any], at: int, simulated: bool) -> ImportPage:
         warnings=Table("Taken, and warned of", ("rule", "resources"), warned) if warned else None,
         alarms=tuple((f"{a['code']} {a['about']}".rstrip(), a["says"]) for a in ended["alarms"]),
         values=_values(report),
+        alike=_alike(ended.get("anonymity")),
     )
+
+
+def _alike(found: Any) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    return tuple(line for line in as_text(msgspec.convert(found, AnonymityReport)).splitlines() if line.strip())
 
 
 def _tiles(report: Mapping[str, Any]) -> tuple[Tile, ...]:
