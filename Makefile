@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOF ?=
 
-.PHONY: demo test test-sof check bench soak lock clean
+.PHONY: demo test test-sof check radiomics bench soak lock clean
 
 $(BIN)/flute: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+radiomics: $(VENV)/.dev  # source only: needs a compiler, so `make test` does without where it is missing
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-radiomics.txt
+
 test: check
 	$(BIN)/python -m pytest
 
@@ -42,6 +45,9 @@ lock:  # no lock file records where packages come from
 	  --universal --python-version 3.11 --extra dev pyproject.toml -o constraints-dev.txt
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --universal --python-version 3.11 --extra data -c constraints-dev.txt pyproject.toml -o constraints.txt
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --universal --python-version 3.11 --extra radiomics -c constraints-dev.txt pyproject.toml \
+	  -o constraints-radiomics.txt
 
 clean:
 	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

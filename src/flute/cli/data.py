@@ -25,11 +25,11 @@ from flute.connectors.sources import Source, open_reader
 from flute.data.findings import Finding
 from flute.data.reader import Reader, Refused, Resource
 from flute.defaults.records import REFUSALS_SHOWN
+from flute.deidentify.pseudonyms import KEY_BYTES
 from flute.errors import FluteError, MisuseError, StudyFileError
 from flute.intake.batch import Judge
 from flute.intake.freeze import Freezing, Frozen, freeze
 from flute.intake.recipe import Recipe
-from flute.intake.rows import KEY_BYTES
 from flute.intake.staging import Staging
 from flute.intake.take import Design, take
 from flute.pilot.cohort import declared_of
