@@ -21,8 +21,9 @@ from flute.connectors.sources import open_reader
 from flute.data.reader import Reader, Refused
 from flute.deidentify.anonymity import AnonymityReport
 from flute.deidentify.pseudonyms import pseudonym
-from flute.errors import MisuseError, NotPossible
+from flute.errors import MisuseError, NotPossible, SourceError
 from flute.hub.holdings import Holdings
+from flute.hub.images import CollectedImages, ImagesPlan, collect
 from flute.hub.parts import Parts
 from flute.hub.plans import ImportPlan, Resources, source_name
 from flute.hub.store import DatasetEntry
@@ -31,7 +32,7 @@ from flute.intake.flat import read_csv
 from flute.intake.freeze import Freezing, Frozen, freeze
 from flute.intake.profile import Alarm, Profile, alarms, profile_of
 from flute.intake.rows import ImportReport, Rows
-from flute.intake.snapshot import snapshot_without, write_snapshot
+from flute.intake.snapshot import SnapshotSource, snapshot_without, write_snapshot
 from flute.intake.staging import Staging
 from flute.intake.take import Design, Progress, subjects, take
 from flute.ledger.data_entries import ByHand, Imported, QualityAlarm
@@ -52,6 +53,7 @@ class Taken:
     suspects: tuple[tuple[str, str, str], ...] = ()
     alarms: tuple[Alarm, ...] = ()
     alike: AnonymityReport | None = None
+    images: CollectedImages | None = None
 
 
 class Curator:
@@ -89,8 +91,10 @@ class Curator:
         design = Design(plan.resources.recipe)
         with self._staging(plan.dataset, design) as staging:
             self._read(plan.resources, staging, design, say)
-            frozen = self._freeze(plan, staging, design)
-        return self._put_frozen(plan, frozen)
+            taken = self._put_frozen(plan, self._freeze(plan, staging, design))
+            if plan.images is None:
+                return taken
+            return replace(taken, images=self._images(plan.images, staging, design, taken.snapshot, say))
 
     def _read(self, resources: Resources, staging: Staging, design: Design, say: Say | None) -> None:
         named = {source_name(source): source for source in resources.sources}
@@ -104,6 +108,21 @@ class Curator:
 
     def _is_of(self, gone: frozenset[str], resource: dict[str, Any]) -> bool:
         return any(pseudonym(self._key, subject) in gone for subject in subjects(resource))
+
+    def _images(
+        self, plan: ImagesPlan, staging: Staging, design: Design, snapshot: bytes, say: Say | None
+    ) -> CollectedImages:
+        """A PACS that does not answer costs no dataset: what is missing is told, and fetched by the next import."""
+
+        def told(doing: str, done: int, total: int) -> None:
+            if say is not None:
+                say(Progress(scope=doing, taken=done, total=total or None))
+
+        included = frozenset(SnapshotSource(self._folder, snapshot).patients())
+        try:
+            return collect(plan, design.recipe.images, staging, included, self._folder, self._key, told)
+        except SourceError as error:
+            return CollectedImages({}, 0, 0, 0, {}, {}, {}, error.text)
 
     def _freeze(self, plan: ImportPlan, staging: Staging, design: Design) -> Frozen:
         by_hand = settle(self._held.decisions(plan.dataset))

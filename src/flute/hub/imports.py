@@ -44,6 +44,7 @@ class ImportState(Struct, frozen=True):
     suspects: Any = ()
     alarms: Any = ()
     anonymity: Any = None
+    images: Any = None
     code: str = ""
     text: str = ""
 
@@ -103,6 +104,7 @@ def done(dataset: str, taken: Taken) -> ImportState:
         flow=None if taken.flow is None else msgspec.to_builtins(taken.flow),
         suspects=taken.suspects,
         anonymity=None if taken.alike is None else msgspec.to_builtins(taken.alike),
+        images=None if taken.images is None else msgspec.to_builtins(taken.images),
         alarms=[msgspec.to_builtins(alarm) for alarm in taken.alarms],
     )
 

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from flute.connectors.sources import Source
 from flute.data.variables import Variable
+from flute.hub.images import ImagesPlan
 from flute.intake.recipe import Recipe
 from flute.messages.limits import Name, PartyId
 
@@ -46,18 +47,22 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImportPlan(Struct, frozen=True, forbid_unknown_fields=True):
-    """`person`: who asked for it. Exactly one of `resources` and `table` is given."""
+    """`person`: who asked for it. Exactly one of `resources` and `table` is given. `images`: of the patients who are
+    in the dataset; only with `resources`."""
 
     dataset: Name
     person: PartyId
     resources: Resources | None = None
     table: FlatTable | None = None
+    images: ImagesPlan | None = None
     more: Annotated[tuple[MoreColumns, ...], Meta(max_length=MAX_SOURCES)] = ()
     simulated: bool = False
 
     def __post_init__(self) -> None:
         if (self.resources is None) == (self.table is None):
             raise ValueError("an import has either sources of resources, or one table of patients")
+        if self.images is not None and self.resources is None:
+            raise ValueError("images are linked to patients by resources, not by a table")
 
 
 def source_name(source: Source) -> str:

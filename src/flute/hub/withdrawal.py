@@ -17,6 +17,7 @@ from msgspec import Struct
 from flute.deidentify.pseudonyms import pseudonym
 from flute.hub.curation import staging_file
 from flute.hub.holdings import Holdings
+from flute.hub.images import forget
 from flute.hub.parts import Parts
 from flute.hub.store import StudyEntry
 from flute.intake.snapshot import delete_snapshot, snapshot_path, snapshot_without
@@ -69,6 +70,7 @@ class Withdrawal:
                     delete_snapshot(self._folder, dataset.snapshot)
                 # His raw records lie in what was read; it is read again, without him.
                 staging_file(self._folder, dataset.name).unlink(missing_ok=True)
+            forget(self._folder, self._key, known_as)
         return Withdrawn(holding, *done)
 
     def _studies(self, known_as: str, person: str, now: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

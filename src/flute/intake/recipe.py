@@ -12,6 +12,16 @@ from flute.data.variables import Variable
 
 
 @dataclass(frozen=True, slots=True)
+class ImagesView:
+    """Where a recipe's views say who has which examination: `patients` (a column `id`), `identifiers` (`id`,
+    `value`), `studies` (`patient`, `started`, `uid`). Empty: the recipe reads no such thing."""
+
+    patients: str = ""
+    identifiers: str = ""
+    studies: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How FHIR resources become one row per patient: views (SQL-on-FHIR ViewDefinitions) make tables,
     one SQL statement over those tables makes the rows.
@@ -27,6 +37,7 @@ class Recipe:
     the result, the date of what a row is about, is profiled (`intake.profile.days_of`) and goes no further.
     `classes`: what each variable tells about who somebody is (quasi-identifier, sensitive, other), so that every
     import says how alike its rows are; empty where nobody declared it.
+    `images`: the views by which images are linked.
     Recipes are declarations that ship with the software or lie in the hub's own folder; none ever arrives
     over the wire.
     """
@@ -41,3 +52,4 @@ class Recipe:
     suspects: str = ""
     concealed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
+    images: ImagesView = field(default_factory=ImagesView)

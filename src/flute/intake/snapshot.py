@@ -162,6 +162,13 @@ class SnapshotSource:
     def snapshot(self) -> bytes:
         return self._digest
 
+    def patients(self) -> list[str]:
+        """The pseudonyms alone, for the hub's own use."""
+        connection = _opened(self._root, self._digest)
+        found = connection.execute("SELECT patient FROM snapshot ORDER BY patient").fetchall()
+        connection.close()
+        return [row[0] for row in found]
+
     def open(self, variables: Sequence[Variable]) -> Dataset:
         """Read the pseudonyms and the columns of `variables`, no others.
 

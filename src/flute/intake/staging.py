@@ -248,6 +248,10 @@ class Staging:
                 f"WHERE {quoted(KEY)} NOT IN (SELECT key FROM left_out)"
             )
 
+    def rows(self, name: str) -> list[tuple[Any, ...]]:
+        """All rows of a view. `offer_views` comes first."""
+        return self._do(f"SELECT * FROM {quoted(name)}")  # noqa: S608 quoted
+
     # --- plumbing --------------------------------------------------------------------------------------
 
     def _prepare(self, design: bytes) -> None:

@@ -22,7 +22,7 @@ from flute.cohort.contradictions import Contradictions, chosen_result, differs, 
 from flute.cohort.persons import suspects
 from flute.cohort.rules import Cohort
 from flute.data.variables import Variable
-from flute.intake.recipe import Recipe
+from flute.intake.recipe import ImagesView, Recipe
 from flute.pilot.cohort import EXCLUSIONS, FLAGS, Declared, pilot_cohort
 from flute.pilot.profiles import PILOT_MODEL
 from flute.pilot.usable import UNRESOLVED, refusal, usable
@@ -70,6 +70,7 @@ def pilot_recipe(declared: Declared | None = None) -> Recipe:
         suspects=before + "\nSELECT patient, other, why FROM suspect",
         concealed={"identifier_view": ("value",)},
         classes=PILOT_CLASSES,
+        images=ImagesView("patient_view", "identifier_view", "imaging_view"),
     )
 
 

@@ -136,6 +136,7 @@ _IMAGING: Final = {
     "select": [{"column": [
         *_about(),
         _column("started", "started", "dateTime"),
+        _column("uid", "identifier.where(system = 'urn:dicom:uid').value.first()"),
         _column("has_modality", "modality.exists()", "boolean"),
         _column("magnetic", "modality.where(code = 'MR').exists()", "boolean"),
     ]}],
