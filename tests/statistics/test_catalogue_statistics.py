@@ -60,7 +60,6 @@ class Drawn:
 
 def draw(hub: TestHub, monkeypatch: pytest.MonkeyPatch, times: int, start: float, weaken: float = 1.0) -> Drawn:
     """`weaken`: what the noise is divided by behind the ledger's back, for the test of the test."""
-    monkeypatch.setattr(catalogue_module, "CATALOGUE_EPSILON", 100.0)
     opened: list[Array] = []
 
     def covered(updates: Array, price: Price, *, hubs: int, rand: bytes) -> NDArray[np.int64]:

@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
 
 import flute
-from flute.cli import coordinator, data, hub, imaging, ledger, local, model, pilot, roster, study, view
-from flute.cli.deidentify import anonymity_report, deidentify
 from flute.cli.output import ERR
-from flute.cli.requirements import requirements
 from flute.errors import Answered, FluteError, MisuseError, StudyFileError
 
-APP = typer.Typer(
-    help="FLUTE: hospitals build and test health AI together while every patient record stays where it is.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-APP.add_typer(hub.APP, name="hub")
-APP.add_typer(coordinator.APP, name="coordinator")
-APP.add_typer(study.APP, name="study")
-APP.add_typer(local.APP, name="local")
-APP.add_typer(view.APP, name="view")
-APP.add_typer(data.APP, name="data")
-APP.add_typer(model.APP, name="model")
-APP.add_typer(roster.APP, name="roster")
-APP.add_typer(roster.PEOPLE, name="person")
-APP.add_typer(ledger.LEDGER, name="ledger")
-APP.add_typer(ledger.AUDIT, name="audit")
-APP.add_typer(imaging.APP, name="imaging")
-pilot.SIMULATE.command("mri")(imaging.simulate_mri)
-APP.add_typer(pilot.SIMULATE, name="simulate")
-APP.command("demo")(pilot.demo)
-APP.command("deidentify")(deidentify)
-APP.command("anonymity")(anonymity_report)
-APP.command("requirements")(requirements)
+_GROUPS: Final = {
+    "hub": ("hub", "APP"),
+    "coordinator": ("coordinator", "APP"),
+    "study": ("study", "APP"),
+    "local": ("local", "APP"),
+    "view": ("view", "APP"),
+    "data": ("data", "APP"),
+    "model": ("model", "APP"),
+    "roster": ("roster", "APP"),
+    "person": ("roster", "PEOPLE"),
+    "ledger": ("ledger", "LEDGER"),
+    "audit": ("ledger", "AUDIT"),
+    "imaging": ("imaging", "APP"),
+    "simulate": ("pilot", "SIMULATE"),
+}
+"""Group: its module in this room, and its name there. Only the group that is called is loaded: it is half of the time
+that a command takes."""
+_COMMANDS: Final = {
+    "demo": ("pilot", "demo"),
+    "deidentify": ("deidentify", "deidentify"),
+    "anonymity": ("deidentify", "anonymity_report"),
+    "requirements": ("requirements", "requirements"),
+}
+
+
+def commands(wanted: str = "") -> typer.Typer:
+    """All commands, or those below the word `wanted`."""
+    app = typer.Typer(
+        help="FLUTE: hospitals build and test health AI together while every patient record stays where it is.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    alone = wanted in _GROUPS or wanted in _COMMANDS or wanted == "--version"
+    for name, (module, part) in _GROUPS.items():
+        if name == wanted or not alone:
+            app.add_typer(_loaded(module, part), name=name)
+    for name, (module, part) in _COMMANDS.items():
+        if name == wanted or not alone:
+            app.command(name)(_loaded(module, part))
+    app.callback()(_common)
+    return app
+
+
+def _loaded(module: str, part: str) -> Any:
+    return getattr(import_module(f"flute.cli.{module}"), part)
+
+
+def __getattr__(name: str) -> typer.Typer:
+    if name == "APP":
+        return commands()
+    raise AttributeError(name)
 
 
 def _version(wanted: bool) -> None:
@@ -48,7 +74,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@APP.callback()
 def _common(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
@@ -57,7 +82,7 @@ def _common(
 
 def run() -> None:
     try:
-        APP()
+        commands(sys.argv[1] if len(sys.argv) > 1 else "")()
     except StudyFileError as error:
         where = f"{error.path}:{error.line}: " if error.line else f"{error.path}: " if error.path else ""
         ERR.print(f"[red]{escape(where)}[/red]{escape(error.text)}")

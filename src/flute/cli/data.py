@@ -18,8 +18,10 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from flute.cli.import_text import NOBODY, by_kind, kind_text
 from flute.cli.output import ERR, FormatOption, print_json, show
 from flute.cli.places import fact, fhir_source, is_address, table_source
+from flute.cli.slips import require_no_tables
 from flute.cohort.flow import Flow, flow_text
 from flute.connectors.sources import Source, open_reader
 from flute.data.findings import Finding
@@ -79,7 +81,8 @@ def check(
         checked = try_source(_source(source, mapping, server_options), recipe)
     except FluteError as error:
         where = f"{mapping}:{error.line}" if isinstance(error, StudyFileError) and error.line else error.code
-        ERR.print(f"[red]{escape(where)}:[/red] {escape(error.text)}")
+        label = "" if isinstance(error, MisuseError) else f"[red]{escape(where)}:[/red] "
+        ERR.print(f"{label}{escape(error.text)}")
         if format == "json":
             print_json({"source": source, "error": {"code": error.code, "text": error.text, "where": where}})
         sys.exit(NOT_READABLE)
@@ -187,6 +190,7 @@ def _source(place: str, mapping: str | None, options: Path | None) -> Source:
         return table_source(place, mapping)
     if "://" in place and not is_address(place):
         raise MisuseError("A database is read with --mapping, which says what its tables mean.")
+    require_no_tables(place, "Say what they mean with --mapping: a mapping file, or the name of one that ships.")
     return fhir_source(place, options)
 
 
@@ -199,27 +203,25 @@ def _text(checked: Checked) -> str:
         f"{checked.accepted:,} resources accepted, {sum(report.refused.values()):,} refused; "
         f"{report.patients:,} patients, {report.rows:,} of them in the cohort."
     ]
+    lines += [] if report.patients else [NOBODY]
     lines += [escape(flow_text(checked.frozen.flow))] if isinstance(checked.frozen.flow, Flow) else []
-    lines += _shown("Refused", [_sentence(r.origin or r.key, r.finding) for r in checked.refused])
-    lines += _shown("Taken, with a warning", [_sentence(key, finding) for key, finding in checked.warned])
+    kinds = by_kind(_refusal(r) for r in checked.refused)
+    lines += _shown("Refused", [kind_text(kind) for kind in kinds], len(checked.refused))
+    warned = by_kind(
+        {"origin": "", "resource": key, **msgspec.to_builtins(finding)} for key, finding in checked.warned
+    )
+    lines += _shown("Taken, with a warning", [kind_text(kind) for kind in warned], len(checked.warned))
     lines += _shown("Patients", [_patient(patient) for patient in checked.patients])
     return "\n".join(lines)
 
 
-def _shown(title: str, sentences: list[str]) -> list[str]:
+def _shown(title: str, sentences: list[str], count: int | None = None) -> list[str]:
+    """`count`: of what the sentences are about, where one is about several."""
     if not sentences:
         return []
     more = len(sentences) - _LINES
     last = [f"  … and {more:,} more; --format json shows them."] if more > 0 else []
-    return ["", f"[bold]{title}[/bold] ({len(sentences):,})", *sentences[:_LINES], *last]
-
-
-def _sentence(where: str, finding: Finding) -> str:
-    at = ": ".join(escape(part) for part in (where, finding.path) if part)
-    found = f" Found: {escape(finding.found)}." if finding.found else ""
-    return (
-        f"  {at}: [bold]{escape(finding.reason)}[/bold] (rule {escape(finding.rule)}).{found} {escape(finding.mend)}"
-    )
+    return ["", f"[bold]{title}[/bold] ({len(sentences) if count is None else count:,})", *sentences[:_LINES], *last]
 
 
 def _patient(patient: dict[str, Any]) -> str:

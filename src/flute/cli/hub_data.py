@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import typer
 import yaml
 from rich.markup import escape
 
-from flute.cli.import_text import import_counts, import_progress, import_text, quality_text, withdrawal_text
+from flute.cli.import_text import (
+    decision_text,
+    import_counts,
+    import_progress,
+    import_text,
+    quality_text,
+    withdrawal_text,
+)
 from flute.cli.output import FormatOption, show
 from flute.cli.places import existing, fact, fhir_source, table_source
-from flute.cli.study import load_study
+from flute.cli.slips import require_decision, require_folder, require_names, require_no_tables
 from flute.cohort.drawing import flow_svg
 from flute.cohort.flow import Flow, flow_text
 from flute.connectors.sources import Source
 from flute.data.variables import Variable
 from flute.errors import MisuseError
 from flute.hub.client import HubClient
+from flute.hub.images import ImagesPlan
 from flute.hub.plans import FlatTable, ImportPlan, Resources
 from flute.intake.recipe import Recipe
 from flute.pilot.cohort import declared_of
 from flute.pilot.recipe import pilot_recipe
-from flute.report.imported import render_import
 
 Folder = Annotated[Path, typer.Argument(help="The hub's folder.", metavar="FOLDER")]
 Person = Annotated[str, typer.Option(help="Who does it; it goes into the journal.")]
@@ -33,6 +40,14 @@ Dataset = Annotated[str, typer.Option(help="Name of the dataset.")]
 Patients = Annotated[list[str], typer.Argument(help="The hospital's own patient id.", metavar="PATIENT")]
 Because = Annotated[str, typer.Option("--why", help="The reason; it goes into the journal. Name no patient in it.")]
 _A_LIST: Final = "a YAML list with lines such as '- {name: age, kind: number, low: 0, high: 120}'"
+
+_MAPPINGS: Final = (
+    "--mapping says what tables mean; name them too, with --csv or --sql.",
+    "Say what the tables mean, with one --mapping ({given} given): a mapping file, or the name of one that ships. "
+    "A CSV file with one row per patient takes --variables instead.",
+    "--csv and --sql need a --mapping each, the one of --csv first; {given} given.",
+)
+"""What is missing, by how many sources have tables."""
 
 
 def register(app: typer.Typer) -> None:
@@ -44,29 +59,47 @@ def register(app: typer.Typer) -> None:
     app.command("quality")(quality)
 
 
+Fhir = Annotated[
+    list[str] | None, typer.Option(help="FHIR files, a folder of them, or a FHIR server's address (repeatable).")
+]
+Csv = Annotated[Path | None, typer.Option(help="A CSV file, a folder of them, or an Excel workbook.")]
+Sql = Annotated[str | None, typer.Option(help="A database (SQLAlchemy address without a password).")]
+Mappings = Annotated[
+    list[str] | None,
+    typer.Option(help="What the tables of --csv and --sql mean: a mapping file, or the name of one that ships."),
+]
+Dicom = Annotated[
+    str | None, typer.Option(help="Where images are: a folder, a DICOMweb address, dimse://AETITLE@host:port.")
+]
+DicomAuthorization = Annotated[
+    Path | None, typer.Option(help="File with the value of the Authorization header, for DICOMweb.")
+]
+DicomPort = Annotated[int, typer.Option(min=0, max=65535, help="Port at which the PACS finds us (C-MOVE); 0: C-GET.")]
+ImageProtocol = Annotated[Literal["bpMRI", "mpMRI"], typer.Option(help="What a study must hold.")]
+Declared = Annotated[
+    list[str] | None, typer.Option(help="A fact about the dataset that no record says: NAME=VALUE (repeatable).")
+]
+Variables = Annotated[
+    Path | None, typer.Option(help="With --csv FILE, one row per patient: a YAML list of variables, or a study file.")
+]
+
+
 def import_(
     folder: Folder,
     dataset: Dataset,
     person: Person,
-    fhir: Annotated[
-        list[str] | None,
-        typer.Option(help="FHIR files, a folder of them, or a FHIR server's address (repeatable)."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="A CSV file, a folder of them, or an Excel workbook.")] = None,
-    sql: Annotated[str | None, typer.Option(help="A database (SQLAlchemy address without a password).")] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(help="What the tables of --csv and --sql mean: a mapping file, or the name of one that ships."),
-    ] = None,
+    fhir: Fhir = None,
+    csv: Csv = None,
+    sql: Sql = None,
+    mapping: Mappings = None,
+    dicom: Dicom = None,
+    dicom_authorization: DicomAuthorization = None,
+    dicom_receive_port: DicomPort = 0,
+    protocol: ImageProtocol = "bpMRI",
     server_options: Annotated[Path | None, typer.Option(help="How the FHIR server is read (YAML).")] = None,
     recipe: Annotated[str, typer.Option(help="pilot, or a JSON file.")] = "pilot",
-    declare: Annotated[
-        list[str] | None, typer.Option(help="A fact about the dataset that no record says: NAME=VALUE (repeatable).")
-    ] = None,
-    variables: Annotated[
-        Path | None,
-        typer.Option(help="With --csv FILE, one row per patient: a YAML list of variables, or a study file."),
-    ] = None,
+    declare: Declared = None,
+    variables: Variables = None,
     id_column: Annotated[str | None, typer.Option(help="With --variables: the column of patient ids.")] = None,
     simulated: Annotated[bool, typer.Option(help="Label the records SIMULATED.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write a page that shows what came of it (HTML).")] = None,
@@ -79,8 +112,12 @@ def import_(
     Examples: `flute hub import /srv/flute --dataset pilot --fhir export/ --person eva` ·
     `… --fhir https://fhir.hospital.example/r4 --server-options server.yaml` ·
     `… --sql postgresql://flute@db/clinic --mapping clinic.yaml` · `… --csv tables/ --mapping tables.yaml` ·
-    `… --csv heart.csv --variables heart.yaml` · `flute hub import /srv/flute --dataset pilot --person eva`
+    `… --fhir export/ --dicom https://pacs.hospital.example/dicom-web` · `… --csv heart.csv --variables heart.yaml` ·
+    `flute hub import /srv/flute --dataset pilot --person eva`
     """
+    require_names(dataset, person)
+    if report is not None:
+        require_folder(report)
     sources = _sources(fhir or [], csv if variables is None else None, sql, list(mapping or []), server_options)
     with HubClient(folder) as door, import_progress(quiet=format == "json") as say:
         if variables is not None:
@@ -88,13 +125,18 @@ def import_(
             ended = door.import_records(ImportPlan(dataset, person, table=table, simulated=simulated), say)
         elif sources:
             resources = Resources(sources, _recipe(recipe, declare or []))
-            ended = door.import_records(ImportPlan(dataset, person, resources=resources, simulated=simulated), say)
+            images = _images(dicom, dicom_authorization, dicom_receive_port, protocol)
+            plan = ImportPlan(dataset, person, resources=resources, images=images, simulated=simulated)
+            ended = door.import_records(plan, say)
         elif declare:
             raise MisuseError("--declare goes with the sources it is about; name them again.")
         else:
             ended = door.import_again(dataset, say)
+        ended["simulated"] = _labelled(door, dataset)
     if report is not None:
-        report.write_text(render_import(ended, at=int(time.time()), simulated=simulated), encoding="utf-8")
+        from flute.report.imported import render_import  # heavier than the rest of the command
+
+        report.write_text(render_import(ended, at=int(time.time()), simulated=ended["simulated"]), encoding="utf-8")
     show(ended, import_text(ended, report), format)
 
 
@@ -108,6 +150,7 @@ def cohort(
 
     Example: `flute hub cohort /srv/flute --dataset pilot --svg flow.svg`
     """
+    require_names(dataset)
     with HubClient(folder) as door:
         found = door.get(f"/datasets/{dataset}/cohort")
     flow = None if found["flow"] is None else msgspec.convert(found["flow"], Flow)
@@ -137,13 +180,14 @@ def decide(
     Example: `flute hub decide /srv/flute 4711 --dataset pilot --decision keep-in --despite mri-older-than-1y --why
     "MRI repeated elsewhere, report seen" --person eva`
     """
-    if decision not in ("keep-in", "leave-out", "same-person", "take-back"):
-        raise MisuseError("--decision is keep-in, leave-out, same-person or take-back.")
+    require_names(dataset, person)
+    require_decision(decision, patients, despite or [], why)
     with HubClient(folder) as door:
         ended = door.decide_by_hand(
             dataset, decision=decision, patients=patients, person=person, why=why, despite=despite or []
         )
-    show(ended, import_text(ended), format)
+        ended["simulated"] = _labelled(door, dataset)
+    show(ended, decision_text(ended, decision, despite or []), format)
 
 
 def withdraw_patient(
@@ -158,6 +202,7 @@ def withdraw_patient(
     What was released stays released and charged. Example:
     `flute hub withdraw-patient /srv/flute 4711 --reason "withdrew consent" --person eva`
     """
+    require_names(person=person)
     with HubClient(folder) as door:
         done = door.withdraw_patient(patient, person=person, reason=reason)
     show(done, escape(withdrawal_text(done)), format)
@@ -168,9 +213,15 @@ def quality(folder: Folder, dataset: Dataset, format: FormatOption = "text") -> 
 
     Example: `flute hub quality /srv/flute --dataset pilot`
     """
+    require_names(dataset)
     with HubClient(folder) as door:
         found = door.get(f"/datasets/{dataset}/profiles")
-    show(found, escape(quality_text(found)), format)
+    show(found, escape(quality_text(dataset, found)), format)
+
+
+def _labelled(door: HubClient, dataset: str) -> bool:
+    """Whether the dataset is SIMULATED: the hub knows, also where the command does not say so again."""
+    return any(d["name"] == dataset and d["simulated"] for d in door.get("/status")["datasets"])
 
 
 # --- what was asked for ------------------------------------------------------------------------------
@@ -182,12 +233,20 @@ def _sources(
     """One source per option, the tables' mappings in the order of --csv and --sql."""
     tables = [str(place) for place in (csv, sql) if place is not None]
     if len(mappings) != len(tables):
-        raise MisuseError(
-            f"--csv and --sql need a --mapping each, in that order; {len(tables)} are needed, {len(mappings)} given. "
-            "A CSV file with one row per patient takes --variables instead."
-        )
+        raise MisuseError(_MAPPINGS[min(len(tables), 2)].format(given=len(mappings)))
     mapped = [table_source(place, mapping) for place, mapping in zip(tables, mappings, strict=True)]
+    for place in fhir:
+        require_no_tables(place, "Import them with --csv, and say what they mean with --mapping.")
     return (*(fhir_source(place, options) for place in fhir), *mapped)
+
+
+def _images(place: str | None, authorization: Path | None, port: int, protocol: str) -> ImagesPlan | None:
+    if place is None:
+        return None
+    if "://" not in place:
+        place = str(existing(Path(place)))
+    secret = "" if authorization is None else str(existing(authorization))
+    return ImagesPlan(place, protocol, secret, receive_port=port)
 
 
 def _recipe(name: str, declared: list[str]) -> Recipe:
@@ -216,6 +275,8 @@ def _variables_file(path: Path) -> tuple[Variable, ...]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise MisuseError(f"{path} is not YAML; write a study file, or {_A_LIST}.") from error
     if isinstance(listed, dict) and "flute" in listed:
+        from flute.cli.study import load_study  # all of a study's algorithms
+
         agreement, _ = load_study(path)
         return tuple(v.variable for v in agreement.variables)
     try:

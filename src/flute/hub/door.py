@@ -159,6 +159,15 @@ def _data_routes(app: FastAPI, data: Data) -> None:
 
 
 def _override(asked: ByHandAsked, curator: Curator) -> Override:
+    """Raises: MisuseError: a decision that lacks a part; kept, it could not be read again."""
+    try:
+        checked: Override = msgspec.convert(msgspec.to_builtins(_made(asked, curator)), type=Override)
+        return checked
+    except msgspec.ValidationError as error:
+        raise MisuseError(f"The decision {asked.decision} lacks a part ({error}).") from error
+
+
+def _made(asked: ByHandAsked, curator: Curator) -> Override:
     known_as = tuple(curator.known_as(patient) for patient in asked.patients)
     if asked.decision == "same-person":
         return SamePerson(asked.person, asked.why, known_as)

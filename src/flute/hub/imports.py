@@ -79,7 +79,8 @@ class Imports:
 
     def _work(self, plan: ImportPlan) -> None:
         try:
-            ended = done(plan.dataset, self._run(plan, lambda progress: self._say(plan.dataset, progress)))
+            taken = self._run(plan, lambda progress: self._say(plan.dataset, progress))
+            ended = done(plan.dataset, taken, read=self.state(plan.dataset).read)
         except FluteError as error:
             ended = ImportState(plan.dataset, "failed", code=error.code, text=error.text)
         except Exception:
@@ -95,10 +96,11 @@ class Imports:
             self._states[dataset] = ImportState(dataset, "running", progress.scope, read, progress.total)
 
 
-def done(dataset: str, taken: Taken) -> ImportState:
+def done(dataset: str, taken: Taken, *, read: int = 0) -> ImportState:
     return ImportState(
         dataset,
         "done",
+        read=read,
         report=msgspec.to_builtins(taken.report),
         refused=[refusal(r) for r in taken.refused[:REFUSALS_SHOWN]],
         flow=None if taken.flow is None else msgspec.to_builtins(taken.flow),

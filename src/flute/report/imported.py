@@ -13,7 +13,7 @@ import msgspec
 from markupsafe import Markup
 
 from flute.cohort.drawing import flow_svg
-from flute.cohort.flow import Flow
+from flute.cohort.flow import Flow, flow_table
 from flute.deidentify.anonymity import AnonymityReport, as_text
 from flute.report.bars import flat_bars
 from flute.report.figures import Figure, Table
@@ -24,6 +24,9 @@ from flute.report.render import pages
 EXAMPLES: Final = 3
 """Places that are named per kind of refusal; a data manager mends the export, not one line of it."""
 _ORDER: Final = ("variable", "rows with a value", "missing", "not usable")
+
+_REFUSED: Final = ("records refused", "record refused, with its reason", "records refused, with reasons")
+"""Of none, one, more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class ImportPage:
     simulated: bool
     tiles: tuple[Tile, ...]
     flow: Markup | None
+    steps: Table | None
     refusals: tuple[RefusalShown, ...]
     more: str
     warnings: Table | None
@@ -71,13 +75,24 @@ def _page(ended: Mapping[str, Any], at: int, simulated: bool) -> ImportPage:
         simulated=simulated,
         tiles=_tiles(report),
         flow=None if flow is None else Markup(flow_svg(flow)),  # noqa: S704 escaped where it is made
+        steps=None if flow is None else _steps(flow),
         refusals=_refusals(refused),
-        more=f"{count(total - listed)} more were refused and are not listed one by one." if total > listed else "",
+        more=_more(total - listed) if total > listed else "",
         warnings=Table("Taken, and warned of", ("rule", "resources"), warned) if warned else None,
         alarms=tuple((f"{a['code']} {a['about']}".rstrip(), a["says"]) for a in ended["alarms"]),
         values=_values(report),
         alike=_alike(ended.get("anonymity")),
     )
+
+
+def _more(hidden: int) -> str:
+    return f"{plural(hidden, 'record was', 'records were')} refused besides, not listed one by one."
+
+
+def _steps(flow: Flow) -> Table:
+    """The drawing in words, for narrow screens and for copying."""
+    lines = tuple((says, word, left, remain) for word, says, _, left, remain in flow_table(flow)[1:])
+    return Table("Persons by rule", ("why", "rule", "left out", "remain"), lines, words=(0, 1))
 
 
 def _alike(found: Any) -> tuple[str, ...]:
@@ -88,11 +103,12 @@ def _alike(found: Any) -> tuple[str, ...]:
 
 def _tiles(report: Mapping[str, Any]) -> tuple[Tile, ...]:
     files, excluded = report["files"], sum(report["excluded"].values())
+    refused, records = sum(report["refused"].values()), "record" if report["resources"] == 1 else "records"
     return (
         Tile(count(report["rows"]), f"patients in the dataset, of {count(report['patients'])} found"),
         Tile(count(excluded), "left out by the cohort's rules"),
-        Tile(count(report["resources"]), f"records read from {plural(files, 'part', 'parts')} of the source"),
-        Tile(count(sum(report["refused"].values())), "records refused, each with its reason"),
+        Tile(count(report["resources"]), f"{records} in {plural(files, 'part', 'parts')} of the source"),
+        Tile(count(refused), _REFUSED[min(refused, 2)]),
     )
 
 
@@ -104,7 +120,7 @@ def _refusals(refused: Sequence[Mapping[str, Any]]) -> tuple[RefusalShown, ...]:
     ordered = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
     return tuple(
         RefusalShown(
-            reason, path, rule, mend, count(len({(o["origin"], o["resource"]) for o in found})),
+            reason, path, rule, mend, plural(len({(o["origin"], o["resource"]) for o in found}), "record", "records"),
             tuple((o["origin"] or o["resource"], o["found"]) for o in found[:EXAMPLES]),
         )
         for (reason, path, rule, mend), found in ordered
