@@ -35,6 +35,12 @@ def headers(images: list[Dataset]) -> list[Header]:
     return [header for ds in images for header in headers_of(ds)]
 
 
+@cache
+def told(maker: str = "siemens", *defects: str, dce: bool = False, b_in: BPlace = "private") -> tuple[Header, ...]:
+    """Headers of such a study, read once, from memory."""
+    return tuple(headers(phantom(maker, defects=defects, dce=dce, b_in=b_in)))
+
+
 def series(images: list[Dataset], number: int) -> list[Dataset]:
     """2: T2W, 4: DWI, 5: high b, 6: ADC, 7: DCE."""
     return [ds for ds in images if ds.SeriesNumber == number]

@@ -26,9 +26,7 @@ def simulate_mri(
     maker: Annotated[Literal["siemens", "ge", "philips"], typer.Option(help="Whose headers it has.")] = "siemens",
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same pixels and UIDs.")] = 1,
     defect: Annotated[list[str] | None, typer.Option(help="A fault to plant, by name; may be repeated.")] = None,
-    size: Annotated[
-        Literal["full", "small"], typer.Option(help="small: for trying.")
-    ] = "full",
+    size: Annotated[Literal["full", "small"], typer.Option(help="small: for trying.")] = "full",
     dce: Annotated[bool, typer.Option("--dce", help="With a dynamic contrast series (12 phases).")] = False,
     b_value_in: Annotated[
         Literal["private", "standard", "csa", "sequence-name"],
@@ -37,7 +35,7 @@ def simulate_mri(
     patient: Annotated[str, typer.Option(help="Patient ID that the images carry.")] = "SIM-0001",
     format: FormatOption = "text",
 ) -> None:
-    """Write one MR study of a gland with a lesion as DICOM files, labelled SIMULATED: T2W, DWI, ADC, on request DCE.
+    """Write one MR study of a gland with a lesion as DICOM, labelled SIMULATED: T2W, DWI, ADC, and DCE on request.
 
     Example: `flute simulate mri --out mri --maker ge --defect missing-slice`
     """
@@ -45,8 +43,8 @@ def simulate_mri(
 
     with ERR.status("Writing SIMULATED images …"):
         files = write_phantom(
-            out, maker, seed=seed, subject=Subject(patient_id=patient), size=FULL if size == "full" else SMALL, dce=dce,
-            defects=tuple(defect or ()), b_in=b_value_in,
+            out, maker, seed=seed, subject=Subject(patient_id=patient), size=FULL if size == "full" else SMALL,
+            dce=dce, defects=tuple(defect or ()), b_in=b_value_in,
         )  # fmt: skip
     shown = {"out": str(out), "maker": maker, "seed": seed, "images": len(files), "defects": list(defect or ())}
     show(shown, f"Wrote {len(files)} SIMULATED images to {escape(str(out))}.", format)
