@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 from io import BytesIO
+from typing import Any
 
+import highdicom as hd
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 
 from flute.imaging.headers import Header, headers_of
 from flute.imaging.makers import BPlace
@@ -44,3 +48,18 @@ def told(maker: str = "siemens", *defects: str, dce: bool = False, b_in: BPlace 
 def series(images: list[Dataset], number: int) -> list[Dataset]:
     """2: T2W, 4: DWI, 5: high b, 6: ADC, 7: DCE."""
     return [ds for ds in images if ds.SeriesNumber == number]
+
+
+def segmentation(images: list[Dataset], masks: dict[str, np.ndarray], order: slice = slice(None)) -> Any:  # type: ignore[type-arg]
+    """A DICOM SEG as highdicom writes it. masks: bool [slices, rows, columns], in the order of `images`."""
+    described = [
+        hd.seg.SegmentDescription(
+            n, label, codes.SCT.Tissue, codes.SCT.Tissue, hd.seg.SegmentAlgorithmTypeValues.MANUAL
+        )
+        for n, label in enumerate(masks, start=1)
+    ]
+    pixels = np.stack([m[order] for m in masks.values()], axis=-1).astype(np.uint8)
+    return hd.seg.Segmentation(
+        images[order], pixels, hd.seg.SegmentationTypeValues.BINARY, described, "2.25.11", 20, "2.25.12", 1,
+        "SIMULATED", "SIMULATED", "1", "1",
+    )  # fmt: skip

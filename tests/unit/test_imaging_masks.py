@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import highdicom as hd
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
 
 from flute.errors import Unmappable
 from flute.imaging.masks import index_affine, inside, segments_of, structures_of
 from flute.imaging.phantom import INNER, LESION, SMALL, labels_at, plans
 from flute.imaging.volumes import volume_of
-from support.phantoms import series, study
+from support.phantoms import segmentation, series, study
 
 
 def t2() -> list[Dataset]:
@@ -27,21 +25,6 @@ def t2() -> list[Dataset]:
 def truth() -> np.ndarray:  # type: ignore[type-arg]
     plan = next(p for p in plans(SMALL) if p.sort == "t2")
     return np.stack([labels_at(plan.points(start)) for start in plan.positions()])
-
-
-def segmentation(images: list[Dataset], masks: dict[str, np.ndarray], order: slice = slice(None)) -> Any:  # type: ignore[type-arg]
-    """A DICOM SEG as highdicom writes it. masks: bool [slices, rows, columns], in the order of `images`."""
-    described = [
-        hd.seg.SegmentDescription(
-            n, label, codes.SCT.Tissue, codes.SCT.Tissue, hd.seg.SegmentAlgorithmTypeValues.MANUAL
-        )
-        for n, label in enumerate(masks, start=1)
-    ]
-    pixels = np.stack([m[order] for m in masks.values()], axis=-1).astype(np.uint8)
-    return hd.seg.Segmentation(
-        images[order], pixels, hd.seg.SegmentationTypeValues.BINARY, described, "2.25.11", 20, "2.25.12", 1,
-        "SIMULATED", "SIMULATED", "1", "1",
-    )  # fmt: skip
 
 
 def array(image: Any) -> np.ndarray:  # type: ignore[type-arg]

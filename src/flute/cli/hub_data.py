@@ -29,7 +29,7 @@ from flute.data.variables import Variable
 from flute.errors import MisuseError
 from flute.hub.client import HubClient
 from flute.hub.images import ImagesPlan
-from flute.hub.plans import FlatTable, ImportPlan, Resources
+from flute.hub.plans import FlatTable, ImportPlan, MoreColumns, Resources
 from flute.intake.recipe import Recipe
 from flute.pilot.cohort import declared_of
 from flute.pilot.recipe import pilot_recipe
@@ -79,6 +79,15 @@ ImageProtocol = Annotated[Literal["bpMRI", "mpMRI"], typer.Option(help="What a s
 Declared = Annotated[
     list[str] | None, typer.Option(help="A fact about the dataset that no record says: NAME=VALUE (repeatable).")
 ]
+Columns = Annotated[
+    Path | None,
+    typer.Option(help="A CSV file with more columns about the same patients: image features, a vendor's numbers."),
+]
+ColumnsId = Annotated[str, typer.Option(help="With --columns: the column of patient ids.")]
+ColumnsVariables = Annotated[Path | None, typer.Option(help="With --columns: a YAML list of its variables.")]
+ColumnsPseudonyms = Annotated[
+    bool, typer.Option("--columns-pseudonyms", help="The ids of --columns are this hub's pseudonyms.")
+]
 Variables = Annotated[
     Path | None, typer.Option(help="With --csv FILE, one row per patient: a YAML list of variables, or a study file.")
 ]
@@ -98,6 +107,10 @@ def import_(
     protocol: ImageProtocol = "bpMRI",
     server_options: Annotated[Path | None, typer.Option(help="How the FHIR server is read (YAML).")] = None,
     recipe: Annotated[str, typer.Option(help="pilot, or a JSON file.")] = "pilot",
+    columns: Columns = None,
+    columns_variables: ColumnsVariables = None,
+    columns_id: ColumnsId = "patient",
+    columns_pseudonyms: ColumnsPseudonyms = False,
     declare: Declared = None,
     variables: Variables = None,
     id_column: Annotated[str | None, typer.Option(help="With --variables: the column of patient ids.")] = None,
@@ -119,17 +132,19 @@ def import_(
     if report is not None:
         require_folder(report)
     sources = _sources(fhir or [], csv if variables is None else None, sql, list(mapping or []), server_options)
+    more = _more(columns, columns_variables, columns_id, pseudonyms=columns_pseudonyms)
     with HubClient(folder) as door, import_progress(quiet=format == "json") as say:
         if variables is not None:
             table = FlatTable(str(_csv(csv)), _variables_file(variables), id_column)
-            ended = door.import_records(ImportPlan(dataset, person, table=table, simulated=simulated), say)
+            plan = ImportPlan(dataset, person, table=table, more=more, simulated=simulated)
+            ended = door.import_records(plan, say)
         elif sources:
             resources = Resources(sources, _recipe(recipe, declare or []))
             images = _images(dicom, dicom_authorization, dicom_receive_port, protocol)
-            plan = ImportPlan(dataset, person, resources=resources, images=images, simulated=simulated)
+            plan = ImportPlan(dataset, person, resources, images=images, more=more, simulated=simulated)
             ended = door.import_records(plan, say)
-        elif declare:
-            raise MisuseError("--declare goes with the sources it is about; name them again.")
+        elif declare or more:
+            raise MisuseError("--declare and --columns go with the sources they are about; name them again.")
         else:
             ended = door.import_again(dataset, say)
         ended["simulated"] = _labelled(door, dataset)
@@ -247,6 +262,14 @@ def _images(place: str | None, authorization: Path | None, port: int, protocol: 
         place = str(existing(Path(place)))
     secret = "" if authorization is None else str(existing(authorization))
     return ImagesPlan(place, protocol, secret, receive_port=port)
+
+
+def _more(file: Path | None, variables: Path | None, id_column: str, *, pseudonyms: bool) -> tuple[MoreColumns, ...]:
+    if (file is None) != (variables is None):
+        raise MisuseError(f"--columns and --columns-variables go together; the second is {_A_LIST}.")
+    if file is None or variables is None:
+        return ()
+    return (MoreColumns(str(existing(file)), _variables_file(variables), id_column, pseudonyms),)
 
 
 def _recipe(name: str, declared: list[str]) -> Recipe:

@@ -152,3 +152,36 @@ def _study(study: StudyCheck, evidence: bool) -> Any:
             f"{study.passed_over} objects of other kinds were passed over (screenshots, reports, documents)."
         )
     return Group(table, *lines, "")
+
+
+@APP.command()
+def features(
+    folder: Annotated[Path, typer.Argument(help="The hub's folder.", metavar="FOLDER")],
+    out: Annotated[Path, typer.Option(help="CSV file to write: one row per patient, by pseudonym.")],
+    bins: Annotated[int, typer.Option(min=8, max=512, help="Grey levels; the same at every hub.")] = 32,
+    voxel_mm: Annotated[float, typer.Option(min=0.2, max=10, help="Side to which volumes are resampled.")] = 1.0,
+    format: FormatOption = "text",
+) -> None:
+    """Radiomics features of the hub's images inside their masks, as columns for `flute hub import --columns`.
+
+    Hubs may put columns together where the printed digest of the settings is the same.
+    Example: `flute imaging features /srv/flute --out features.csv`
+    """
+    from flute.hub.images import FOLDER
+    from flute.imaging.extract import extract, write_csv
+    from flute.imaging.features import FeatureSettings
+
+    shelf = folder / FOLDER
+    if not shelf.is_dir():
+        raise MisuseError(f"{folder} keeps no images yet; flute hub import --dicom brings them.")
+    settings = FeatureSettings(bin_count=bins, voxel_mm=voxel_mm, normalise=True)
+    with ERR.status("Computing features …") as status:
+        found = extract(shelf, settings, lambda done: status.update(f"Computing features, patient {done} …"))
+    write_csv(found, out)
+    left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(found.left_out.items()))
+    text = f"{len(found.rows)} patients, {len(found.columns)} columns, settings {found.settings[:16]}: {out}."
+    said = {
+        "patients": len(found.rows), "columns": found.columns, "settings": found.settings,
+        "left_out": dict(found.left_out),
+    }  # fmt: skip
+    show(said, escape(text + (f"\nLeft out: {left_out}." if left_out else "")), format)
