@@ -1,7 +1,7 @@
 """Features of the images on a hub's shelf as one table: a row per patient, by pseudonym, for the hub's own import.
 
 Of a patient's studies the last on the shelf counts. A mask (DICOM SEG, RTSTRUCT) is laid over every T2W and ADC
-volume of its study that it fits; each of its labels gives columns. What cannot be computed is counted, and left empty.
+volume of its study that it fits; each label gives columns. What cannot be computed is counted, and left empty.
 """
 
 from __future__ import annotations
