@@ -145,3 +145,10 @@ def test_a_study_of_a_patient_withdrawn_before_the_grant_never_held_him(federati
     assert federation.hubs["north"].parts.store.study("heart").state == "granted"
     with pytest.raises(NoConsent):
         federation.hubs["north"].steward.decide("heart", grant=True, person="eva")
+
+
+def test_a_decision_waits_for_no_running_import_but_says_so(federation: HoldingFederation) -> None:
+    curator = federation.data["north"].curator
+    with curator._alone("records"), pytest.raises(NotPossible, match="is being imported"):
+        federation.import_text("north", table("north", 0))
+    federation.import_text("north", table("north", 0))

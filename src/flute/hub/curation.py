@@ -7,7 +7,8 @@ An import and a decision make a new snapshot; studies that were granted keep the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,22 @@ class Curator:
         self._lock = lock
         self._folder = folder
         self._key = key
+        self._busy: set[str] = set()
+
+    @contextmanager
+    def _alone(self, dataset: str) -> Iterator[None]:
+        """One at a time per dataset: an import and a decision share its staging file.
+
+        Raises: NotPossible: somebody else is at it."""
+        with self._lock:
+            if dataset in self._busy:
+                raise NotPossible(f"Dataset {dataset} is being imported; ask again when that has ended.")
+            self._busy.add(dataset)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(dataset)
 
     # --- imports -------------------------------------------------------------------------------------
 
@@ -81,6 +98,10 @@ class Curator:
         Raises: SourceError: the hospital's system, a file, the recipe; the dataset stays as it was, and the same
         call goes on where this one stopped.
         """
+        with self._alone(plan.dataset):
+            return self._imported(plan, say)
+
+    def _imported(self, plan: ImportPlan, say: Say | None) -> Taken:
         if plan.table is not None:
             rows, report = read_csv(
                 Path(plan.table.path), plan.table.variables, key=self._key, id_column=plan.table.id_column
@@ -187,11 +208,12 @@ class Curator:
         if isinstance(override, Declare):
             raise MisuseError("A fact about the dataset is declared at its import (flute hub import --declare).")
         check_override(override, plan.resources.recipe.cohort)
-        with self._lock:
-            now = self._p.now()
-            self._p.journal.append(_line(dataset, override), now)
-            self._held.add_decision(dataset, now, override)
-        return self.freeze_again(dataset)
+        with self._alone(dataset):
+            with self._lock:
+                now = self._p.now()
+                self._p.journal.append(_line(dataset, override), now)
+                self._held.add_decision(dataset, now, override)
+            return self._frozen_again(plan)
 
     def known_as(self, patient: str) -> str:
         """The pseudonym of a patient whom the hospital calls so."""
@@ -209,16 +231,16 @@ class Curator:
             "withdrawn": len(self._held.withdrawn()),
         }
 
-    def freeze_again(self, dataset: str) -> Taken:
+    def _frozen_again(self, plan: ImportPlan) -> Taken:
         """The dataset from what is staged already. Raises: NotPossible: nothing is staged; import it again."""
-        plan = self._held.plan(dataset)
         assert plan.resources is not None
-        if not staging_file(self._folder, dataset).exists():
+        if not staging_file(self._folder, plan.dataset).exists():
             raise NotPossible(
-                f"What was read for dataset {dataset} is not staged any more; it counts from the next import."
+                f"What was read for dataset {plan.dataset} is not staged any more; the decision counts from the next "
+                "import."
             )
         design = Design(plan.resources.recipe)
-        with self._staging(dataset, design) as staging:
+        with self._staging(plan.dataset, design) as staging:
             frozen = self._freeze(plan, staging, design)
         return self._put_frozen(plan, frozen)
 
