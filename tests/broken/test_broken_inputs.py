@@ -80,6 +80,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], 
     return words, said
 
 
+@pytest.mark.requirement("F-STD-4")
 @pytest.mark.requirement("NF-PIL-4")
 @pytest.mark.parametrize("broken", inputs.TOGETHER, ids=lambda b: b.name)
 def test_a_broken_record_is_refused_with_its_reason_and_nothing_else(

@@ -118,6 +118,7 @@ def collect(source: ImageSource, shelf: Shelf, *, clean: Any = CLEAN, wanted: Wa
 # --- find, list, fetch ---------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("F-STD-3")
 @pytest.mark.requirement("F-PIL-8")
 @pytest.mark.requirement("F-HUF-19")
 @pytest.mark.parametrize("way", WAYS)
@@ -192,6 +193,7 @@ def test_a_study_is_linked_by_what_the_fhir_record_says_of_it(pacs: Pacs) -> Non
 # --- the whole road -------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("URS-5")
 @pytest.mark.requirement("F-PIL-6")
 def test_the_whole_road_from_pacs_to_shelf_leaves_no_identifier(pacs: Pacs, shelf: Shelf, tmp_path: Path) -> None:
     """Cleaned with the picture reader, and searched with a second look at the pictures."""

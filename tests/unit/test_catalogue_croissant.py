@@ -145,6 +145,7 @@ def test_without_released_numbers_only_declared_ranges_show() -> None:
     assert {r["grade"] for r in rows} == {"low", "middle", "high"}
 
 
+@pytest.mark.requirement("F-PIL-10")
 def test_a_sample_can_be_imported_like_a_hospitals_own_file(tmp_path: Path) -> None:
     path = tmp_path / "heart-SYNTHETIC.csv"
     path.write_bytes(sample_csv(entry()))

@@ -66,6 +66,8 @@ def test_the_same_declaration_gives_the_same_bytes() -> None:
     assert json.dumps(documents(PILOT_MODEL)) == json.dumps(DOCUMENTS)
 
 
+@pytest.mark.requirement("F-STD-1")
+@pytest.mark.requirement("F-STD-2")
 @pytest.mark.requirement("NF-PIL-2")
 def test_the_logical_model_names_every_part_and_where_fhir_has_it() -> None:
     model = logical_model(PILOT_MODEL)

@@ -38,6 +38,7 @@ KNOWN = {
 """UCUM 2.2, tables of the specification."""
 
 
+@pytest.mark.requirement("F-IMSD-9")
 @pytest.mark.requirement("NF-PIL-1")
 @pytest.mark.parametrize(
     ("units", "expected"), KNOWN.items(), ids=lambda u: "-".join(u) if isinstance(u, tuple) else ""

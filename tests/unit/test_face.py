@@ -79,6 +79,8 @@ def walk(face: Face, path: str) -> list[dict[str, Any]]:
 # --- valid ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("F-STD-8")
+@pytest.mark.requirement("F-STD-9")
 def test_the_capability_statement_is_valid_and_says_what_is_there(face: Face) -> None:
     statement = face.get("/heart/metadata")
     valid(statement)
