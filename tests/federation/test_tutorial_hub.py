@@ -186,7 +186,8 @@ def test_programs_get_everything_that_people_are_shown(walked: Walked) -> None:
     assert len(cohort["decisions"]) == cohort["withdrawn"] == 1
     assert typed(walked, "flute hub cohort hub --dataset pilot --format json") == cohort
     once, again = (typed(walked, "flute hub import hub --dataset pilot --person eva --format json") for _ in range(2))
-    assert once == again
+    assert once["read"] > again["read"] == 0, "the first of them reads anew after the withdrawal, the second nothing"
+    assert once | {"read": 0} == again
     assert once["simulated"] is True
     assert (once["state"], once["refused"], once["alarms"]) == ("done", [], [])
     assert once["flow"]["included"] == once["report"]["rows"] == 200
