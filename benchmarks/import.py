@@ -37,7 +37,7 @@ from flute.pilot.simulate import write_pilot
 MEN, QUICK_MEN = 90_000, 1_963
 """Of one hub: 90,000 men have more than a million resources."""
 SPEED_GOAL = 4_000
-MEMORY_GOAL_MIB = 1_024
+MEMORY_GOAL_MIB = 500
 
 
 def main() -> None:
@@ -58,8 +58,10 @@ def measured(folder: Path, men: int) -> Iterator[Row]:
     resources, speed = first["resources"], first["resources"] / first["cpu_s"]
     anchor = f"decoding alone {decoding:,.0f}/s; {resources:,} resources"
     yield Row("first import", speed, "resources/s", f">= {SPEED_GOAL:,}", anchor, speed >= SPEED_GOAL)
-    peak = first["peak_mib"]
-    yield Row("peak memory", peak, "MiB", f"< {MEMORY_GOAL_MIB:,}", anchor, peak < MEMORY_GOAL_MIB)
+    peak = first["reading_mib"]
+    yield Row("peak memory while reading", peak, "MiB", f"< {MEMORY_GOAL_MIB:,}", anchor, peak < MEMORY_GOAL_MIB)
+    frozen = f"{first['patients']:,} patients are frozen at once"
+    yield Row("peak memory with the freezing", first["peak_mib"], "MiB", "", frozen, None)
     again = in_a_process(export, hub)
     share = again["read_s"] / first["read_s"]
     same = again["snapshot"] == first["snapshot"]
@@ -102,16 +104,25 @@ def one(export: Path, hub: Path) -> None:
     began = time.process_time()
     with Staging(hub / "intake" / "pilot.duckdb", design.views, design.digest) as staging:
         take(FilesReader(export), staging, design.judge(key))
-        read = time.process_time() - began
+        read, reading_mib = time.process_time() - began, peak_mib()
         frozen = freeze(staging, PILOT_RECIPE, Freezing(key, simulated=True))
         snapshot = write_snapshot(frozen.rows, hub)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    scale = 1024 if sys.platform != "darwin" else 1024**2
     said = {
         "resources": frozen.report.resources, "cpu_s": time.process_time() - began, "read_s": read,
-        "peak_mib": usage.ru_maxrss / scale, "snapshot": snapshot.hex(),
+        "reading_mib": reading_mib, "peak_mib": peak_mib(), "patients": frozen.report.patients,
+        "snapshot": snapshot.hex(),
     }  # fmt: skip
     print(json.dumps(said))
+
+
+def peak_mib() -> float:
+    """Of this process alone. Not `ru_maxrss` on Linux: it counts what the process held that started this one."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return (
+            int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 if __name__ == "__main__":
