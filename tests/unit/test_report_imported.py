@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import msgspec
@@ -11,44 +10,10 @@ import pytest
 
 from flute.cohort.flow import Flow, Note, Step
 from flute.report.imported import EXAMPLES, render_import
+from support.html_page import Page
 
 AT = 1_790_000_000
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)> {{ 7*7 }} ]]></style></svg>&amp;"""
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, text outside of styles, and whether every tag is closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += f"{data} "
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def says(self, words: str) -> bool:
-        return words in " ".join(self.text.split())
 
 
 def refusal(origin: str, found: str, **changes: str) -> dict[str, str]:
@@ -193,8 +158,8 @@ def test_hostile_texts_stay_texts() -> None:
         assert {tag for tag, _ in page.elements} == tags
         assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
         assert "<script" not in text
-        assert "49 ]]" not in page.text
-        assert page.text.count("<script>alert(1)</script>") > 20
+        assert "49 ]]" not in " ".join(page.text)
+        assert " ".join(page.text).count("<script>alert(1)</script>") > 20
         assert text.count("</style>") == 2  # the page's and the drawing's
 
 
@@ -223,5 +188,4 @@ def test_contents_lead_to_sections_that_are_there() -> None:
         sections = [s["id"] for s in page.of("section")]
         links = [str(a["href"])[1:] for a in page.of("a") if a["href"] != "#main"]
         assert links == sections
-        ids = [a["id"] for _, a in page.elements if a.get("id")]
-        assert len(ids) == len(set(ids))
+        assert len(page.ids) == len(set(page.ids))

@@ -7,7 +7,6 @@ import functools
 import math
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
 from typing import Any
@@ -18,45 +17,10 @@ import pytest
 from flute.report.model import Budget, Command, HubReport, Report, Row, StepTime, StudyReport, TrafficRow
 from flute.report.render import render_html
 from flute.report.svg import SMALL, WIDTH
+from support.html_page import Page
 from unit.report_sample import sample
 
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)> {{ 7*7 }} ]]></style></svg>&amp;"""
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, text per element, and whether every tag is closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text.append(data)
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def ids(self) -> list[str]:
-        return [a["id"] for _, a in self.elements if a.get("id")]
 
 
 @functools.cache
