@@ -18,6 +18,7 @@ ANSWERS = "Answers are made by the hub and read by the coordinator"
 PILOT = "Only the command line and the demo know the pilot"
 WIRE = "The wire knows no records, studies, budgets or people"
 RECORDS = "What reads records writes no messages"
+FILTERS = "No filter knows a composition by loss distributions"
 ENGINE = "One module knows the engine"
 GROUND = "Promises and ground: bytes, time and chance are arguments"
 TRUST = "Trust and studies: bytes, time and chance are arguments"
@@ -47,6 +48,8 @@ PLANTED = [
     Planted("intake/snapshot.py", "import flute.messages.answer", RECORDS),
     Planted("transport/mailbox.py", "import flute.data", WIRE),
     Planted("transport/relay.py", "import flute.trust.roster", WIRE),
+    Planted("dp/filters.py", "import flute.dp.composition", FILTERS),
+    Planted("ledger/ceilings.py", "import dp_accounting", FILTERS),
     Planted("hub/process.py", "import nvflare", ENGINE),
     Planted("transport/relay.py", "from nvflare.fuel import f3", ENGINE),
     Planted("dp/noise.py", "import random", GROUND),

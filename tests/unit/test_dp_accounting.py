@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flute.dp.accounting import epsilon, exact_sum, remaining, require_room, rho_for, rounded_up
+from flute.dp.accounting import delta_left, epsilon, exact_sum, remaining, require_room, rho_for, rounded_up
 from flute.errors import BudgetExceeded, MisuseError
 
 GRID = [
@@ -193,3 +193,12 @@ def test_a_cost_that_is_no_cost_cannot_enter_the_sum(bad: float) -> None:
     ):
         with pytest.raises(MisuseError):
             call()
+
+
+def test_what_rounding_leaves_of_delta_is_rounded_down_and_never_negative() -> None:
+    left = delta_left(1e-6, Fraction(1e-7) + Fraction(1, 3) * Fraction(1e-9))
+    assert Fraction(left) <= Fraction(1e-6) - Fraction(1e-7) - Fraction(1, 3) * Fraction(1e-9)
+    assert left == pytest.approx(9e-7 - 1e-9 / 3, rel=1e-12)
+    assert delta_left(1e-6, Fraction(1e-6)) == delta_left(1e-6, Fraction(1)) == 0.0
+    with pytest.raises(MisuseError):
+        delta_left(1.0, Fraction(0))

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from flute.defaults import GRID_HUB_SIGMA, MAX_HUB_SIGMA, MIN_HUB_SIGMA, ROUNDING_BETA
+from flute.defaults import GRID_HUB_SIGMA, MAX_HUB_SIGMA, MAX_HUBS, MIN_HUB_SIGMA, ROUNDING_BETA
 from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import (
     MAX_ROUNDING_COST,
@@ -153,7 +153,7 @@ def test_the_slack_of_added_noises_is_that_of_the_review() -> None:
         {"survivors_min": 4},
         {"survivors_min": 0},
         {"hubs": 0},
-        {"hubs": 31, "survivors_min": 31},
+        {"hubs": MAX_HUBS + 1, "survivors_min": MAX_HUBS + 1},
         {"hub_sigma": MIN_HUB_SIGMA * 0.999},
         {"hub_sigma": 0.5},
         {"hub_sigma": MAX_HUB_SIGMA * 1.01},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from flute.dp.accounting import rho_for
-from flute.dp.odds import chance_text, exact_sentence, factor_text, odds, odds_sentence
+from flute.dp.odds import chance_text, exact_sentence, factor_sentence, factor_text, odds, odds_sentence
 from flute.errors import MisuseError
 
 
@@ -112,3 +112,12 @@ def test_exact_answers_are_said_to_have_no_bound_whatever_the_noised_ones_cost()
         assert exact_sentence(rho, 1e-6).startswith("Exact answers have no bound (epsilon = infinity)")
     assert "noised answers add at most" in exact_sentence(0.0243, 1e-6)
     assert "noised" not in exact_sentence(0.0, 1e-6)
+
+
+def test_a_sentence_for_odds_from_another_account_is_the_same_sentence() -> None:
+    rho = rho_for(1.0, 1e-6)
+    assert factor_sentence(odds(rho, 1e-6), 1e-6) == odds_sentence(rho, 1e-6)
+    assert factor_sentence(odds(rho, 1e-6), 1e-6, exact=True) == exact_sentence(rho, 1e-6)
+    for nonsense in (-0.1, math.nan):
+        with pytest.raises(MisuseError):
+            factor_sentence(nonsense, 1e-6)

@@ -101,6 +101,17 @@ def rounded_up(amount: Fraction) -> float:
     return nearest if Fraction(nearest) >= amount else math.nextafter(nearest, math.inf)
 
 
+def delta_left(delta: float, added: Fraction) -> float:
+    """What is left of `delta` for noise once `added` (rounding) is taken off, rounded down; 0 when nothing is.
+
+    Raises: MisuseError: delta outside (0, 1).
+    """
+    _require_delta(delta)
+    left = max(Fraction(0), Fraction(delta) - added)
+    nearest = float(left)
+    return nearest if Fraction(nearest) <= left else math.nextafter(nearest, 0.0)
+
+
 def remaining(spent: Iterable[float], cap: float) -> float:
     """What is left under `cap`, rounded down; 0 when nothing is. Costs as in `exact_sum`."""
     left = max(Fraction(0), exact_sum([cap]) - exact_sum(spent))

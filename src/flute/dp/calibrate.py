@@ -28,6 +28,7 @@ from flute.defaults import (
     ROUNDING_BETA,
 )
 from flute.dp.clip import MAX_CLIP_NORM, MIN_CLIP_NORM, Array, clip, quantise
+from flute.dp.events import AddedDelta, DiscreteGaussian
 from flute.dp.noise import discrete_gaussian
 from flute.errors import MisuseError
 
@@ -39,6 +40,8 @@ MIN_NORM_PER_ROOT: Final = 2.26
 """C s / sqrt(d) that the finest grid must reach: from there on rounding is a minor part of the price."""
 _FLOAT_MARGIN: Final = 1 + 2.0**-40
 """Covers every float operation between a clipped row and its price."""
+_RARE: Final = 60 * math.log(2)
+"""A chance of 2^-60, as an exponent."""
 _ROUNDING_SHARE: Final = 1 - 2.0**-20
 """Part of beta that rounding gets; the rest is for the sampler's error, which is far smaller (noise.py)."""
 
@@ -50,7 +53,8 @@ class Mechanism:
     clip_norm: C, L2 per patient, unit of the update. size: d. scale: s, grid steps per unit.
     hub_sigma: deviation of one hub's noise on the grid (`sigma` follows from it).
     hubs: n, how many answer when all do. survivors_min: fewest answers a hub lets be opened (it checks).
-    colluding: c, hubs whose noise the coordinator may know. A release of one hub alone: n = 1, 1 survivor, c = 0.
+    colluding: c, hubs whose noise the coordinator may know, at least 1 where there are others: any hub that sees the
+    total subtracts its own. A release of one hub alone: n = 1, 1 survivor, c = 0.
 
     Raises: MisuseError: a number that is not finite or not positive; fewer than one honest share left; noise
         too small to add up to a discrete Gaussian, or too large to draw; a size or n beyond the limits.
@@ -130,6 +134,23 @@ class Mechanism:
         """Shares left when all answered and `known` other hubs' noise is known; a patient's own hub is honest."""
         return self.hubs - min(known, self.hubs - 1)
 
+    def events(self, honest_shares: int) -> tuple[DiscreteGaussian, AddedDelta]:
+        """This release as events, for whoever does not know `honest_shares` shares of its noise."""
+        sigma, slack = self.hub_sigma * math.sqrt(honest_shares), sum_slack(self.hub_sigma, honest_shares)
+        return DiscreteGaussian(self.sensitivity, sigma, self.size, slack), AddedDelta(self.delta)
+
+    def reach(self, rows: int) -> Reach:
+        """What the sum can come to on the grid where no hub has more than `rows` patients; see `Reach`."""
+        norm = self.clip_norm * self.scale
+        root = math.sqrt(self.size)
+        alike, deviation = rows * (math.floor(norm) + 1), math.sqrt(2 * (math.log(2 * self.size) + _RARE))
+        length = math.sqrt(self.size + 2 * root * math.sqrt(_RARE) + 2 * _RARE)
+        return Reach(
+            part=alike + math.ceil(self.hub_sigma * deviation),
+            total=self.hubs * alike + math.ceil(self.total_sigma * deviation),
+            norm=self.hubs * rows * (norm + root) + self.total_sigma * length,
+        )
+
     def contribution(self, updates: Array, *, rand: bytes) -> NDArray[np.int64]:
         """What leaves for the masks, int64 [d]: rows float64 [n patients, d] clipped, rounded, added, noised.
 
@@ -141,6 +162,22 @@ class Mechanism:
             raise MisuseError(f"This release takes rows of {self.size} numbers and 64 fresh bytes.")
         rounded = quantise(clip(updates, self.clip_norm), self.scale, rand[:32])
         return rounded + discrete_gaussian(self.hub_sigma, self.size, rand[32:])
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Bounds that hold but for a chance of at most 2^-60 per vector, all on the integer grid.
+
+    part: |coordinate| of one hub's answer: its patients' rows, each rounded by less than 1, and its noise's tail.
+    total, norm: |coordinate| and L2 norm of the sum over all hubs. The rows' part is certain; the chance is the
+    noise's, which is sub-Gaussian: P(|X| > t) <= 2 exp(-t^2 / 2 sigma^2) for each coordinate, and for the norm
+    P(|X|^2 > sigma^2 (d + 2 sqrt(d x) + 2 x)) <= exp(-x).
+    Source: Canonne, Kamath, Steinke 2020 (the discrete Gaussian is sub-Gaussian); Hsu, Kakade, Zhang 2012 (norms).
+    """
+
+    part: int
+    total: int
+    norm: float
 
 
 @dataclass(frozen=True, slots=True)

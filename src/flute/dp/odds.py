@@ -14,6 +14,8 @@ from flute.errors import MisuseError
 MAX_FACTOR: Final = 1e6
 """Above a million a factor is not worth a number: the sentence says that nothing useful is bounded."""
 _ROUNDS: Final = 200
+_EXACT: Final = "Exact answers have no bound (epsilon = infinity): nothing limits what can be concluded from them"
+_UNBOUNDED_TOO: Final = "; noised answers add more than can usefully be bounded"
 
 
 def odds(rho: float, delta: float) -> float:
@@ -47,8 +49,27 @@ def _tail(rho: float, exponent: float) -> float:
 
 def odds_sentence(rho: float, delta: float) -> str:
     """The guarantee of noised answers of total price `rho`, for people."""
-    factor = math.exp(min(odds(rho, delta), 2 * math.log(MAX_FACTOR)))
-    if factor > MAX_FACTOR:
+    return factor_sentence(odds(rho, delta), delta)
+
+
+def exact_sentence(rho: float, delta: float) -> str:
+    """The guarantee where exact answers were given too; `rho`: price of the noised ones, 0 if there were none."""
+    return factor_sentence(odds(rho, delta), delta, exact=True)
+
+
+def factor_sentence(log_odds: float, delta: float, *, exact: bool = False) -> str:
+    """The guarantee, for people, of noised answers that change the odds by more than e^log_odds with a chance of
+    at most `delta`; `exact`: numbers were opened without noise, too.
+
+    Raises: MisuseError: a negative log_odds, or delta outside (0, 1).
+    """
+    if not log_odds >= 0:
+        raise MisuseError(f"Odds change by a factor of at least 1; its logarithm cannot be {log_odds}.")
+    factor = math.exp(min(log_odds, 2 * math.log(MAX_FACTOR)))
+    bounded = factor <= MAX_FACTOR
+    if exact:
+        return f"{_EXACT}{_further(factor, delta) if bounded else _UNBOUNDED_TOO}." if log_odds else f"{_EXACT}."
+    if not bounded:
         return (
             "Compared with not taking part, what anyone can conclude about one patient is not usefully bounded: the "
             "odds may change by a factor of more than 1,000,000."
@@ -59,17 +80,10 @@ def odds_sentence(rho: float, delta: float) -> str:
     )
 
 
-def exact_sentence(rho: float, delta: float) -> str:
-    """The guarantee where exact answers were given too; `rho`: price of the noised ones, 0 if there were none."""
-    exact = "Exact answers have no bound (epsilon = infinity): nothing limits what can be concluded from them"
-    if rho == 0:
-        return f"{exact}."
-    factor = math.exp(min(odds(rho, delta), 2 * math.log(MAX_FACTOR)))
-    if factor > MAX_FACTOR:
-        return f"{exact}; noised answers add more than can usefully be bounded."
+def _further(factor: float, delta: float) -> str:
     return (
-        f"{exact}; noised answers add at most a further change of the odds by a factor of {factor_text(factor)}, "
-        f"except with a chance of at most {chance_text(delta)}."
+        f"; noised answers add at most a further change of the odds by a factor of {factor_text(factor)}, except "
+        f"with a chance of at most {chance_text(delta)}"
     )
 
 
