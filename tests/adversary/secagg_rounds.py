@@ -15,19 +15,23 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 
 from flute.aggregation import channels, collector, member
-from flute.aggregation.codec import largest_part
+from flute.aggregation.codec import Bounds, Width, exact_bounds
 from flute.aggregation.context import context
-from flute.aggregation.masks import pair_mask, remove_mask, self_mask
+from flute.aggregation.masks import MaskKey, MaskStreams, opposite, pair_mask, self_mask
 from flute.aggregation.state import MemberState, decode_state, encode_state
-from flute.aggregation.terms import default_threshold
+from flute.aggregation.terms import default_threshold, neighbours
 from flute.defaults import SENTINELS
 from flute.messages.protocol import Echo, Echoes, GroupTerms, Masked, Shares, Start, StudyKey, Survivors, Ticket
 from flute.primitives.keys import AgreementKey, SigningKey
-from flute.primitives.ring import Integers, Ring, from_bytes, from_ring
+from flute.primitives.ring import Integers, Ring, from_bytes
 
 QUESTION = hashlib.sha256(b"question").digest()
 AGREEMENT = hashlib.sha256(b"agreement").digest()
-NAMES = tuple(f"hub-{letter}" for letter in [*"abcdefghijklmnopqrstuvwxyz", "za", "zb", "zc", "zd"])
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+NAMES = (
+    *(f"hub-{letter}" for letter in _LETTERS[:25]), "hub-z",
+    *(f"hub-z{one}{two}" for one in _LETTERS for two in _LETTERS),
+)  # fmt: skip
 
 
 class Chance:
@@ -61,6 +65,8 @@ class Hub:
     key: SigningKey
     chance: Chance
     disk: bytes = b""
+    vector: bytes = b""
+    """The masked vector that the hub keeps beside its state, to send it again."""
     keys: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -87,12 +93,12 @@ class Hub:
     def begin(self, start: Start, question: bytes = QUESTION) -> Masked | None:
         state, masked = member.begin(self.state, wire(start), question=question, keys=self.keys)
         self.disk = encode_state(state)
-        return masked
+        return masked and msgspec.structs.replace(masked, vector=self.vector)
 
-    def mask(self, values: NDArray[np.int64], part_bound: int | None = None) -> Masked:
-        bound = largest_part(len(self.state.terms.hubs)) if part_bound is None else part_bound
-        state, masked = member.mask(self.state, values, part_bound=bound, key=self.key)
-        self.disk = encode_state(state)
+    def mask(self, values: NDArray[np.int64], bounds: Bounds | None = None) -> Masked:
+        bounds = bounds or exact_bounds(len(self.state.terms.hubs))
+        state, masked = member.mask(self.state, values, bounds=bounds, key=self.key)
+        self.disk, self.vector = encode_state(state), masked.vector
         return wire(masked)
 
     def echo(self, told: Survivors) -> Echo:
@@ -132,20 +138,28 @@ class Federation:
     def __getitem__(self, index: int) -> Hub:
         return self.hubs[self.terms.hubs[index]]
 
-    def starts(self, size: int, question: bytes = QUESTION, hubs: tuple[str, ...] | None = None) -> dict[str, Start]:
+    def starts(
+        self, size: int, question: bytes = QUESTION, hubs: tuple[str, ...] | None = None, width: Width = 64
+    ) -> dict[str, Start]:
         self.round += 1
-        tickets = {name: self.tickets[name] for name in (hubs or self.terms.hubs)}
+        self.named = {name: self.tickets[name] for name in (hubs or self.terms.hubs)}
         return collector.start(
-            self.terms, round_number=self.round, question=question, size=size, tickets=tickets, keys=self.keys
-        )
+            self.terms, round_number=self.round, question=question, size=size, width=width, tickets=self.named,
+            keys=self.keys,
+        )  # fmt: skip
 
-    def masked(self, starts: dict[str, Start], values: dict[str, NDArray[np.int64]]) -> dict[str, Masked]:
+    def masked(
+        self, starts: dict[str, Start], values: dict[str, NDArray[np.int64]], bounds: Bounds | None = None
+    ) -> dict[str, Masked]:
+        """Vectors of the hubs of `values`; the other participants begin and stay silent."""
         for name, start in starts.items():
             assert self.hubs[name].begin(start) is None
-        return {name: self.hubs[name].mask(values[name]) for name in starts}
+        return {name: self.hubs[name].mask(values[name], bounds) for name in starts if name in values}
 
     def told(self, starts: dict[str, Start], masked: dict[str, Masked]) -> Survivors:
-        return collector.survivors(any_of(starts), masked, self.keys)
+        for message in masked.values():
+            collector.check_masked(any_of(starts), context(any_of(starts)), message, self.keys)
+        return collector.survivors(any_of(starts), tuple(masked))
 
     def shares(self, starts: dict[str, Start], told: Survivors) -> dict[str, Shares]:
         received = {name: self.hubs[name].echo(told) for name in told.hubs}
@@ -158,14 +172,31 @@ class Federation:
         self.tickets |= {name: s.ticket for name, s in shares.items()}
         return shares
 
-    def run(self, values: dict[str, NDArray[np.int64]], part_bound: int | None = None) -> collector.Opened:
-        """One honest round from tickets to total."""
-        starts = self.starts(len(next(iter(values.values()))), hubs=tuple(sorted(values)))
-        masked = self.masked(starts, values)
+    def total(
+        self,
+        starts: dict[str, Start],
+        told: Survivors,
+        masked: dict[str, Masked],
+        shares: dict[str, Shares],
+        bounds: Bounds | None = None,
+    ) -> collector.Opened:
+        bounds = bounds or exact_bounds(len(self.terms.hubs))
+        return collector.total(any_of(starts), told, masked, self.named, shares, bounds=bounds)
+
+    def run(
+        self,
+        values: dict[str, NDArray[np.int64]],
+        *,
+        bounds: Bounds | None = None,
+        width: Width = 64,
+        silent: tuple[str, ...] = (),
+    ) -> collector.Opened:
+        """One honest round from tickets to total, in which the hubs `silent` drop out before their vector."""
+        hubs = tuple(sorted({*values, *silent}))
+        starts = self.starts(len(next(iter(values.values()))), hubs=hubs, width=width)
+        masked = self.masked(starts, {name: x for name, x in values.items() if name not in silent}, bounds)
         told = self.told(starts, masked)
-        shares = self.shares(starts, told)
-        bound = largest_part(len(self.terms.hubs)) if part_bound is None else part_bound
-        return collector.total(any_of(starts), told, masked, shares, part_bound=bound)
+        return self.total(starts, told, masked, self.shares(starts, told), bounds)
 
 
 def any_of(starts: dict[str, Start]) -> Start:
@@ -179,7 +210,17 @@ def answers(terms: GroupTerms, size: int = 6, seed: int = 1) -> dict[str, NDArra
 
 
 def words(masked: Masked) -> Ring:
-    return from_bytes(masked.vector, len(masked.vector) // 8).copy()
+    """Of a 64-bit vector."""
+    return from_bytes(masked.vector, len(masked.vector) // 8, 8).copy()
+
+
+def remove_mask(vector: Ring, key: MaskKey) -> None:
+    MaskStreams(opposite([key])).add_to(vector)
+
+
+def integers(vector: Ring) -> Integers:
+    """Residues mod 2^64 as the integers nearest to zero, sentinels cut off."""
+    return vector.view(np.int64)[:-SENTINELS]
 
 
 @dataclass(frozen=True)
@@ -203,10 +244,10 @@ def strip(
     if seed:
         remove_mask(y, self_mask(spied[masked.hub].seed, ctx=ctx, hub=masked.hub))
     for pub in start.pubs:
-        if pairs and pub.hub != masked.hub:
+        if pairs and pub.hub in neighbours(start.terms, [p.hub for p in start.pubs], masked.hub):
             key = pair_mask(spied[masked.hub].point, pub.point, ctx=ctx, me=masked.hub, other=pub.hub)
             remove_mask(y, key)
-    return from_ring(y)[:-SENTINELS]
+    return integers(y)
 
 
 def uniform_bytes(raw: bytes, alpha: float = 1e-6) -> bool:

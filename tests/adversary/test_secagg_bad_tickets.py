@@ -9,11 +9,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from tests.adversary.secagg_rounds import Chance, Federation, Hub, answers, group, spy, words
+from tests.adversary.secagg_rounds import (
+    Chance,
+    Federation,
+    Hub,
+    answers,
+    group,
+    integers,
+    remove_mask,
+    spy,
+    words,
+)
 
 from flute.aggregation import admission, collector
 from flute.aggregation.context import context, echo_to_sign, terms_digest, ticket_to_sign
-from flute.aggregation.masks import pair_mask, remove_mask, self_mask
+from flute.aggregation.masks import pair_mask, self_mask
 from flute.aggregation.state import encode_state
 from flute.errors import (
     BadShare,
@@ -26,7 +36,7 @@ from flute.errors import (
     TooFewHubs,
     WrongStudy,
 )
-from flute.messages.protocol import Echo, Echoes, GroupTerms, SealedShares, Start, Survivors
+from flute.messages.protocol import Echo, Echoes, GroupTerms, Start, Survivors, Ticket
 from flute.primitives.keys import AgreementKey, SigningKey
 
 
@@ -75,7 +85,7 @@ def test_control_a_key_that_is_swapped_unchecked_gives_the_pair_mask_away(monkey
     for hub in ("hub-b", "hub-c"):
         key = pair_mask(mine, a_point, ctx=context(start), me=hub, other="hub-a")
         remove_mask(y, replace(key, negative=not key.negative))
-    assert np.array_equal(y[:6].astype(np.int64), values)
+    assert np.array_equal(integers(y), values)
 
 
 def test_old_ticket_of_an_offline_hub_is_refused() -> None:
@@ -138,23 +148,74 @@ def test_own_ticket_absent_or_changed_is_refused() -> None:
     federation.hubs["hub-a"].begin(start)
 
 
-@pytest.mark.parametrize("broken", ["flipped", "swapped", "missing", "doubled"])
+BROKEN = ("flipped", "swapped", "of another proof", "of a longer proof", "of no proof", "missing", "doubled")
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_bad_ciphertext_to_one_hub_names_its_dealer_and_burns_nothing(broken: str) -> None:
     federation = Federation()
     start = federation.starts(6)["hub-a"]
     b, c = start.boxes
     boxes = {
-        "flipped": (SealedShares(b.hub, bytes([b.box[0] ^ 1]) + b.box[1:]), c),
-        "swapped": (SealedShares(b.hub, c.box), SealedShares(c.hub, b.box)),
+        "flipped": (replace(b, box=bytes([b.box[0] ^ 1]) + b.box[1:]), c),
+        "swapped": (replace(b, box=c.box), replace(c, box=b.box)),
+        "of another proof": (replace(b, path=c.path), c),
+        "of a longer proof": (replace(b, path=(*b.path, bytes(32))), c),
+        "of no proof": (replace(b, path=()), c),
         "missing": (b,),
         "doubled": (b, b, c),
     }[broken]
-    error, says = (BadShare, "hub-b dealt") if broken in ("flipped", "swapped") else (Malformed, "one box")
+    error, says = (Malformed, "one box") if broken in ("missing", "doubled") else (BadShare, "hub-b dealt")
     before = federation.hubs["hub-a"].disk
     with pytest.raises(error, match=says):
         federation.hubs["hub-a"].begin(replace(start, boxes=boxes))
     assert federation.hubs["hub-a"].disk == before
     federation.hubs["hub-a"].begin(start)
+
+
+def spoilt_ticket(ticket: Ticket, how: str) -> Ticket:
+    first, second, *rest = ticket.commitments
+    return {
+        "commitments swapped": replace(ticket, commitments=(second, first, *rest)),
+        "one commitment changed": replace(ticket, commitments=(bytes(16), second, *rest)),
+        "one commitment missing": replace(ticket, commitments=(second, *rest)),
+        "one box missing": replace(ticket, boxes=ticket.boxes[1:]),
+        "one box too many": replace(ticket, boxes=(*ticket.boxes, ticket.boxes[0])),
+    }[how]
+
+
+SPOILT = {
+    "commitments swapped": (BadShare, "hub-b shows other commitments than hub-b signed"),
+    "one commitment changed": (BadShare, "hub-b shows other commitments than hub-b signed"),
+    "one commitment missing": (Malformed, "hub-b does not hold"),
+    "one box missing": (Malformed, "hub-b does not hold"),
+    "one box too many": (Malformed, "hub-b does not hold"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_ticket_whose_unsigned_parts_were_changed_is_refused_by_the_coordinator(how: str) -> None:
+    """What a relay could change of a ticket: the commitments are under the signed root, boxes are counted."""
+    federation = Federation()
+    error, says = SPOILT[how]
+    federation.tickets["hub-b"] = spoilt_ticket(federation.tickets["hub-b"], how)
+    with pytest.raises(error, match=says):
+        federation.starts(6)
+
+
+def test_control_commitments_that_nobody_compared_with_the_root_get_honest_holders_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    federation = Federation(group(5, 1))
+    federation.tickets["hub-b"] = replace(
+        federation.tickets["hub-b"], commitments=(bytes(16), *federation.tickets["hub-b"].commitments[1:])
+    )
+    monkeypatch.setattr(collector, "check_ticket", lambda ticket, terms, key: None)
+    honest = collector.proofs
+    signed = honest(federation.hubs["hub-b"].state.dealt.ticket.commitments)
+    lies = federation.tickets["hub-b"].commitments
+    monkeypatch.setattr(collector, "proofs", lambda shown: signed if shown == lies else honest(shown))
+    assert federation.run(answers(federation.terms)).bad_shares == ("hub-a",)
 
 
 NO_KEYS = {

@@ -57,30 +57,31 @@ WHAT_LEAVES = {
             "pub.seed_commitment": "digest",
             "pub.shares_root": "digest",
             "pub.signature": "signature",
-            "boxes[].hub": "id",
-            "boxes[].box": "shares of mask keys, encrypted to another hub",
+            "commitments[]": "hash cut to 128 bits",
+            "boxes[]": "shares of mask keys, encrypted to another hub",
         }.items()
     },
     "MaskedAnswer.masked.ctx": "digest",
     "MaskedAnswer.masked.hub": "id",
+    "MaskedAnswer.masked.length": "bytes of the masked vector",
+    "MaskedAnswer.masked.sha256": "digest",
     "MaskedAnswer.masked.vector": "masked vector",
     "MaskedAnswer.masked.signature": "signature",
     "MaskedAnswer.receipt.release": "digest",
     "MaskedAnswer.receipt.line": "line number of the hub's journal",
     "MaskedAnswer.receipt.digest": "digest",
+    "MaskedAnswer.receipt.head": "signed head of the hub's journal",
     "EchoAnswer.echo.ctx": "digest",
     "EchoAnswer.echo.hub": "id",
     "EchoAnswer.echo.signature": "signature",
     "SharesAnswer.shares.ctx": "digest",
     "SharesAnswer.shares.hub": "id",
-    "SharesAnswer.shares.seeds[].dealer": "id",
-    "SharesAnswer.shares.seeds[].opening.share": "share of a mask seed",
-    "SharesAnswer.shares.seeds[].opening.salt": "salt of a commitment",
-    "SharesAnswer.shares.seeds[].opening.path[]": "digest",
+    "SharesAnswer.shares.shares[]": "share of a mask seed, or of a private key of one round",
     "OwnTotal.total": "noised vector",
     "OwnTotal.receipt.release": "digest",
     "OwnTotal.receipt.line": "line number of the hub's journal",
     "OwnTotal.receipt.digest": "digest",
+    "OwnTotal.receipt.head": "signed head of the hub's journal",
     "Refused.code": "code",
     "Refused.text": "fixed text",
 }
@@ -200,7 +201,7 @@ def test_the_walk_sees_every_kind_that_either_side_accepts() -> None:
     tagged = {t for t in message_types() if t.__struct_config__.tag is not None}
     inner = {t.__name__ for t in tagged - accepted}
     assert inner == {  # parts of the messages above, never accepted by themselves
-        "StudyKey", "Ticket", "Start", "Masked", "Survivors", "Echo", "Echoes", "Shares", "Abort",
+        "StudyKey", "Ticket", "Start", "Masked", "MaskedBlock", "Survivors", "Echo", "Echoes", "Shares", "Abort",
     }  # fmt: skip
 
 
@@ -220,20 +221,25 @@ def test_every_leaf_of_what_a_hub_says_is_named_and_none_could_carry_a_record() 
             "digest": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 32,
             "public key": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 32,
             "signature": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 64,
-            "salt of a commitment": lambda t: isinstance(t, mi.BytesType) and t.max_length == 32,
-            "share of a mask seed": lambda t: isinstance(t, mi.BytesType) and t.max_length == 33,
+            "hash cut to 128 bits": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 16,
+            "share of a mask seed, or of a private key of one round": lambda t: (
+                isinstance(t, mi.BytesType) and t.min_length == t.max_length == 33
+            ),
+            "shares of mask keys, encrypted to another hub": lambda t: (
+                isinstance(t, mi.BytesType) and t.min_length == t.max_length == 82
+            ),
             "id": lambda t: isinstance(t, mi.StrType) and (t.max_length or 99) <= 64 and t.pattern is not None,
             "code": lambda t: isinstance(t, mi.StrType) and (t.max_length or 99) <= 64 and t.pattern is not None,
             "fixed text": lambda t: isinstance(t, mi.StrType) and (t.max_length or 9_999) <= 2_000,
             "one of three words": lambda t: isinstance(t, mi.LiteralType) and len(t.values) == 3,
         }.get(WHAT_LEAVES[path])
-        if allowed is None:  # vectors under masks or noise, boxes for another hub, counts of the hub's own
+        if allowed is None:  # vectors under masks or noise, counts of the hub's own
             assert isinstance(type_, mi.BytesType | mi.IntType), path
         else:
             assert allowed(type_), (path, type_)
 
 
-def test_only_two_fields_that_leave_a_hub_are_long_enough_for_a_table() -> None:
+def test_only_three_fields_that_leave_a_hub_are_long_enough_for_a_table() -> None:
     """And those are what `study.protection` covered: under masks, or under the hub's own noise."""
     long = {
         path

@@ -5,11 +5,19 @@ import hashlib
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute.errors import BadShare, MisuseError
-from flute.primitives.sharing import PRIME, SHARE_SIZE, check_share, combine, split, split_rand_size
+from flute.primitives.sharing import (
+    PRIME,
+    SHARE_SIZE,
+    Interpolation,
+    check_share,
+    combine,
+    split,
+    split_rand_size,
+)
 
 SECRET = st.binary(min_size=32, max_size=32)
 
@@ -35,6 +43,7 @@ def test_field_is_the_smallest_prime_that_holds_a_secret() -> None:
     assert not any(is_prime(n) for n in range(2**256, PRIME))
 
 
+@settings(deadline=None)
 @given(SECRET, st.integers(2, 7), st.integers(0, 5), st.binary(max_size=8), st.data())
 def test_any_threshold_of_shares_gives_the_secret(
     secret: bytes, threshold: int, more: int, seed: bytes, data: st.DataObject
@@ -116,3 +125,57 @@ def test_wrong_sizes_and_numbers_are_refused() -> None:
     for bad in ({}, {1: shares[0]}, {1: shares[0], 2: shares[1], 3: shares[2]}, {0: shares[0], 1: shares[1]}):
         with pytest.raises(MisuseError):
             combine(bad, threshold=2)
+
+
+# --- weights that are worked out once ------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(SECRET, min_size=1, max_size=5), st.integers(2, 6), st.integers(0, 4), st.data())
+def test_one_interpolation_serves_every_secret_of_the_same_holders(
+    secrets: list[bytes], threshold: int, more: int, data: st.DataObject
+) -> None:
+    holders = threshold + more
+    xs = data.draw(st.permutations(range(1, holders + 1)))[:threshold]
+    weights = Interpolation(xs)
+    for i, secret in enumerate(secrets):
+        shares = split(secret, threshold=threshold, holders=holders, rand=rand(threshold, bytes([i])))
+        assert weights.combine({x: shares[x - 1] for x in xs}) == secret
+        in_another_order = {x: shares[x - 1] for x in sorted(xs, reverse=True)}
+        assert weights.combine(in_another_order) == secret
+
+
+def test_more_holders_than_the_threshold_agree_with_the_threshold() -> None:
+    shares = split(b"s" * 32, threshold=2, holders=5, rand=rand(2))
+    everyone = dict(enumerate(shares, 1))
+    assert Interpolation(tuple(everyone)).combine(everyone) == b"s" * 32
+
+
+def test_fewer_holders_than_the_threshold_give_another_secret() -> None:
+    shares = split(b"s" * 32, threshold=3, holders=3, rand=rand(3))
+    with contextlib.suppress(BadShare):
+        assert Interpolation((1, 2)).combine({1: shares[0], 2: shares[1]}) != b"s" * 32
+
+
+@pytest.mark.parametrize("holders", [(), (1,), (1, 1), (2, 3, 2), (0, 1), (-1, 2)])
+def test_holders_that_are_too_few_or_not_distinct_are_refused(holders: tuple[int, ...]) -> None:
+    with pytest.raises(MisuseError, match="distinct holders"):
+        Interpolation(holders)
+
+
+def test_shares_of_other_holders_than_the_weights_are_refused() -> None:
+    shares = split(b"s" * 32, threshold=2, holders=3, rand=rand(2))
+    weights = Interpolation((1, 2))
+    for held in ({1: shares[0]}, {1: shares[0], 3: shares[2]}, dict(enumerate(shares, 1))):
+        with pytest.raises(MisuseError, match="chosen holders"):
+            weights.combine(held)
+
+
+def test_bad_shares_are_refused_with_ready_weights_too() -> None:
+    weights = Interpolation((1, 2))
+    for bad in (b"\xff" * SHARE_SIZE, bytes(SHARE_SIZE - 1)):
+        with pytest.raises(BadShare):
+            weights.combine({1: bytes(SHARE_SIZE), 2: bad})
+    too_large = (2**256 + 5).to_bytes(SHARE_SIZE, "big")
+    with pytest.raises(BadShare, match="one secret"):
+        weights.combine({1: too_large, 2: too_large})

@@ -5,7 +5,7 @@ In this order, nothing later looked at before the earlier passed:
   3 the question is the one this hub was asked  4 enough hubs take part
   5 every ticket: signature, terms, canonical key, never named before
   6 every box opens and holds the shares that its dealer committed to
-  7 every public key gives a shared secret
+  7 every neighbour's public key gives a shared secret
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flute.aggregation.channels import roster_key
+from flute.aggregation.codec import Layout
 from flute.aggregation.context import context, start_digest
 from flute.aggregation.masks import MaskKey, pair_mask, ratchet, self_mask
 from flute.aggregation.state import Inbound, MemberState, RoundState
-from flute.aggregation.terms import check_participants
-from flute.aggregation.tickets import Dealt, check_pub, open_box
+from flute.aggregation.terms import check_participants, neighbours
+from flute.aggregation.tickets import Dealt, HeldShares, check_pub, open_box
 from flute.defaults import MAX_TICKET_JUMP
 from flute.errors import Equivocation, Malformed, OutOfOrder, Replayed, Stale
-from flute.messages.protocol import DealtShares, Start, TicketPub
+from flute.messages.protocol import Start, TicketPub
 from flute.primitives.keys import AgreementKey
 
 
@@ -43,9 +44,11 @@ def admit(
     _check_pubs(state, others, keys)  # 5
     held = {state.me: dealt.own, **_open_boxes(state, start, others)}  # 6
     ctx = context(start)
-    masks = _mask_keys(state.me, dealt, others, ctx)  # 7
+    near = neighbours(state.terms, hubs, state.me)
+    masks = _mask_keys(state.me, dealt, [pub for pub in others if pub.hub in near], ctx)  # 7
     burnt = {pub.hub: _after(state.inbound[pub.hub], pub.serial) for pub in others}
-    opened = RoundState(start_digest(start), ctx, dealt.ticket.pub.serial, start.size, hubs, masks, held)
+    layout = Layout(start.width, start.size)
+    opened = RoundState(start_digest(start), ctx, dealt.ticket.pub.serial, layout, hubs, masks, held)
     return opened, {**state.inbound, **burnt}
 
 
@@ -80,14 +83,14 @@ def _check_pubs(state: MemberState, pubs: list[TicketPub], keys: Mapping[str, by
             raise Malformed(f"The ticket of {pub.hub} skips more than {MAX_TICKET_JUMP} of its earlier ones.")
 
 
-def _open_boxes(state: MemberState, start: Start, pubs: list[TicketPub]) -> dict[str, DealtShares]:
-    if [box.hub for box in start.boxes] != [pub.hub for pub in pubs]:
+def _open_boxes(state: MemberState, start: Start, pubs: list[TicketPub]) -> dict[str, HeldShares]:
+    if [sealed.dealer for sealed in start.boxes] != [pub.hub for pub in pubs]:
         raise Malformed("Message 0 does not hold one box of shares from each other hub of the round.")
     held = {}
     for pub, sealed in zip(pubs, start.boxes, strict=True):
         inbound = state.inbound[pub.hub]
         chain = ratchet(inbound.chain, pub.serial - inbound.serial)
-        held[pub.hub] = open_box(state.terms, pub, sealed.box, me=state.me, chain=chain)
+        held[pub.hub] = open_box(state.terms, pub, sealed, me=state.me, chain=chain)
     return held
 
 

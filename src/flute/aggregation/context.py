@@ -42,8 +42,9 @@ def pub_digest(pub: TicketPub) -> bytes:
 
 
 def context(start: Start) -> bytes:
-    """ctx: group terms, round, question, size and every participant's ticket."""
-    parts = [info("ctx"), terms_digest(start.terms), number(start.round), start.question, number(start.size)]
+    """ctx: group terms, round, question, layout and every participant's ticket."""
+    layout = [number(start.size), number(start.width)]
+    parts = [info("ctx"), terms_digest(start.terms), number(start.round), start.question, *layout]
     for pub in start.pubs:
         parts += [pub.hub.encode(), pub_digest(pub)]
     return digest(*parts)
@@ -57,8 +58,8 @@ def ticket_to_sign(pub: TicketPub) -> bytes:
     return info("ticket") + pub_digest(pub)
 
 
-def masked_to_sign(message: Masked, vector_sha256: bytes) -> bytes:
-    return info("masked") + digest(message.ctx, message.hub.encode(), number(len(message.vector)), vector_sha256)
+def masked_to_sign(message: Masked) -> bytes:
+    return info("masked") + digest(message.ctx, message.hub.encode(), number(message.length), message.sha256)
 
 
 def echo_to_sign(terms: GroupTerms, ctx: bytes, hub: str, survivors: tuple[str, ...]) -> bytes:

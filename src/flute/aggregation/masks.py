@@ -1,8 +1,10 @@
 """Keys of channels and masks, and masking itself. Source: Bonawitz et al. 2017, section 4 (double masking).
 
-Masked vector of hub i, mod 2^64:  y_i = x_i + PRG(self_i) + sum over j of ±PRG(pair_ij), plus where i < j.
-Pair masks cancel in the sum over all participants; self masks are taken off once t hubs have shown their
-shares of each seed. Every key has the round's context as its salt.
+Masked vector of hub i, mod 2^16, 2^32 or 2^64:
+    y_i = x_i + PRG(self_i) + sum over neighbours j of ±PRG(pair_ij), plus where i < j.
+In a sum over survivors their pair masks cancel. Their self masks are taken off once t hubs have shown their shares of
+each seed; pair masks with a hub that dropped out, once t hubs have shown their shares of its private key. Every key
+has the round's context as its salt.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from msgspec import Struct
 from flute.aggregation.context import info
 from flute.errors import Malformed
 from flute.primitives.keys import AgreementKey, derive, digest
-from flute.primitives.prg import add_keystream
+from flute.primitives.prg import BLOCK, Stream, new_room
 from flute.primitives.ring import Ring
 
 _FIELD: Final = 2**255 - 19
@@ -86,11 +88,23 @@ def pair_mask(mine: AgreementKey, peer: bytes, *, ctx: bytes, me: str, other: st
     return MaskKey(derive(mine.agree(peer), salt=ctx, info=info("mask", low, high)), me > other)
 
 
-def add_masks(words: Ring, keys: Iterable[MaskKey]) -> None:
-    """Add every stream to `words` mod 2^64, in place. The same keys twice give the difference away."""
-    for mask in keys:
-        add_keystream(words, mask.key, negative=mask.negative)
+class MaskStreams:
+    """All masks of one vector, added or taken off block by block, in order. The same keys twice give the difference
+    of two vectors away: whoever makes one of these sees to it that they are used once."""
+
+    def __init__(self, keys: Iterable[MaskKey]) -> None:
+        room = new_room()
+        self._streams = [(Stream(mask.key, room), mask.negative) for mask in keys]
+
+    def add_to(self, words: Ring) -> None:
+        """words + masks, in place. Stretches stay in the cache while every mask passes over them."""
+        step = BLOCK // words.itemsize
+        for start in range(0, words.size, step):
+            part = words[start : start + step]
+            for stream, negative in self._streams:
+                stream.add_to(part, negative=negative)
 
 
-def remove_mask(words: Ring, mask: MaskKey) -> None:
-    add_keystream(words, mask.key, negative=not mask.negative)
+def opposite(keys: Iterable[MaskKey]) -> list[MaskKey]:
+    """The keys that take these masks off."""
+    return [MaskKey(mask.key, not mask.negative) for mask in keys]

@@ -6,8 +6,8 @@ Rules of the caller, on which the guarantees rest:
  3 message 1 is charged when it leaves, whether or not a total is opened; its release id contains `ctx`
 
 Guarantees: everything is checked before the state changes. A ticket masks one vector and opens one set. The
-very same message again gives the very same answer; any other message about a used ticket is refused. Only
-seeds are ever opened, of all participants of a round: `terms.check_survivors`.
+very same message again gives the very same answer; any other message about a used ticket is refused. Of every
+participant one share is shown: of its seed where its vector is in the set, of its private key where it is not.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from flute.aggregation.admission import admit
 from flute.aggregation.channels import roster_key
-from flute.aggregation.codec import to_words
+from flute.aggregation.codec import Bounds, Layout
 from flute.aggregation.context import echo_to_sign, masked_to_sign, start_digest
-from flute.aggregation.masks import add_masks, ratchet
+from flute.aggregation.masks import MaskKey, MaskStreams, ratchet
 from flute.aggregation.state import (
     Event,
     MemberState,
@@ -36,7 +36,7 @@ from flute.aggregation.terms import check_survivors
 from flute.aggregation.tickets import deal as deal_ticket
 from flute.defaults import MAX_TICKET_JUMP
 from flute.errors import BadSignature, Equivocation, Malformed, MisuseError, OutOfOrder, TooFewHubs
-from flute.messages.protocol import Echo, Echoes, Masked, SeedShare, Shares, Start, Survivors, Ticket
+from flute.messages.protocol import Echo, Echoes, Masked, MaskedBlock, Shares, Start, Survivors, Ticket
 from flute.primitives.keys import SigningKey, verify
 from flute.primitives.ring import Integers, to_bytes
 
@@ -70,7 +70,7 @@ def begin(
 ) -> tuple[MemberState, Masked | None]:
     """Message 0. Burns every ticket it names, whether or not their senders answer. `mask` comes next.
 
-    Gives None, or the message 1 that answered these very bytes before.
+    Gives None, or the message 1 that answered these very bytes before, its vector left out.
     Raises: as `admission.admit`; OutOfOrder: a round is open.
     """
     if state.round is not None and state.round.start == start_digest(start):
@@ -80,25 +80,69 @@ def begin(
     return replace(state, phase=phase, inbound=inbound, dealt=None, round=opened), None
 
 
-def mask(state: MemberState, values: Integers, *, part_bound: int, key: SigningKey) -> tuple[MemberState, Masked]:
-    """Message 1 from the hub's quantised and, in private mode, noised answer, int64 [size].
+def mask(state: MemberState, values: Integers, *, bounds: Bounds, key: SigningKey) -> tuple[MemberState, Masked]:
+    """Message 1 from the hub's quantised and, in private mode, noised answer, signed integers [size].
 
-    Once per ticket: a second call is refused, since the same mask over two vectors gives their difference.
-    part_bound: largest magnitude of a coordinate; `codec.largest_part` of the group in exact mode.
-    Raises: OutOfOrder: not right after `begin`. MisuseError: wrong size or out of range.
+    Once per ticket: a second call is refused, since the same mask over two vectors gives their difference. The state
+    remembers the message without its vector, which the caller keeps beside it, on disk before the state is.
+    Raises: OutOfOrder: not right after `begin`. MisuseError: wrong size, out of range, or a vector of many blocks.
     """
+    state, masking = begin_mask(state)
+    if values.shape != (masking.layout.size,) or masking.layout.blocks != 1:
+        raise MisuseError(f"This round sums vectors of {masking.layout.size} numbers; another size was given.")
+    vector = masking.block(values, bounds=bounds).words
+    state, message = finish_mask(state, masking, key=key)
+    return state, replace(message, vector=vector)
+
+
+class Masking:
+    """A vector on its way out, block by block. Holds the round's masks, which the state no longer has: what was not
+    sent when it is lost (a crash) can never be sent, and the hub drops out of the round."""
+
+    def __init__(self, me: str, ctx: bytes, layout: Layout, masks: tuple[MaskKey, ...]) -> None:
+        self.layout = layout
+        self.ctx = ctx
+        self._me = me
+        self._streams = MaskStreams(masks)
+        self._hash = hashlib.sha256()
+        self._next = 0
+
+    def block(self, values: Integers, *, bounds: Bounds) -> MaskedBlock:
+        """The next block of the answer, masked. values: `layout.values_of` of it. Raises: as `Layout.pack`."""
+        words = self.layout.pack(self._next, values, bounds)
+        self._streams.add_to(words)
+        data = to_bytes(words)
+        self._hash.update(data)
+        self._next += 1
+        return MaskedBlock(self.ctx, self._me, self._next - 1, data)
+
+    def message(self, key: SigningKey) -> Masked:
+        """Message 1 for the blocks that were made. Raises: MisuseError: some are missing."""
+        if self._next != self.layout.blocks:
+            raise MisuseError("A vector was to be signed before all of its blocks were masked.")
+        unsigned = Masked(self.ctx, self._me, self.layout.length, self._hash.digest(), b"", bytes(64))
+        return replace(unsigned, signature=key.sign(masked_to_sign(unsigned)))
+
+
+def begin_mask(state: MemberState) -> tuple[MemberState, Masking]:
+    """Take the round's masks out of the state. For a vector of many blocks the caller writes the state before the
+    first block leaves, so that no crash can mask a second vector. Raises: OutOfOrder: not right after `begin`."""
     phase = follow(state.phase, Event.MASK)
     round_ = _open_round(state)
-    if values.shape != (round_.size,):
-        raise MisuseError(f"This round sums vectors of {round_.size} numbers; another size was given.")
-    words = to_words(values, part_bound=part_bound)
-    add_masks(words, round_.masks)
-    vector = to_bytes(words)
-    unsigned = Masked(round_.ctx, state.me, vector, bytes(64))
-    signature = key.sign(masked_to_sign(unsigned, hashlib.sha256(vector).digest()))
-    message = replace(unsigned, signature=signature)
-    sent = remember(round_, round_.start, message)
-    return replace(state, phase=phase, round=replace(round_, masks=(), sent=sent)), message
+    masking = Masking(state.me, round_.ctx, round_.layout, round_.masks)
+    return replace(state, phase=phase, round=replace(round_, masks=())), masking
+
+
+def finish_mask(state: MemberState, masking: Masking, *, key: SigningKey) -> tuple[MemberState, Masked]:
+    """Message 1 after its blocks: the signed hash of them all, remembered.
+
+    Raises: MisuseError: the vector is another round's, was signed before, or is not complete.
+    """
+    round_ = _open_round(state)
+    if masking.ctx != round_.ctx or round_.sent:
+        raise MisuseError("This vector belongs to another round, or was signed before.")
+    message = masking.message(key)
+    return replace(state, round=replace(round_, sent=remember(round_, round_.start, message))), message
 
 
 def echo(state: MemberState, message: Survivors, *, key: SigningKey) -> tuple[MemberState, Echo]:
@@ -201,6 +245,8 @@ def _check_set(state: MemberState, round_: RoundState, message: Survivors) -> No
         raise Equivocation("The survivor set belongs to another round than this hub's.")
     if state.me not in message.hubs:
         raise Equivocation(f"The survivor set leaves out {state.me}, whose answer was given.")
+    if not round_.sent:
+        raise OutOfOrder(f"The survivor set counts {state.me} in, whose vector never left as a whole.")
     check_survivors(state.terms, round_.participants, message.hubs)
 
 
@@ -214,10 +260,12 @@ def _open(
     key: SigningKey,
     rand: bytes | None,
 ) -> tuple[MemberState, Shares]:
-    """Show this hub's seed shares of `survivors`; drop every share it held. All checks were made."""
+    """Show one share per participant: of the seed of those in `survivors`, of the private key of the others, never
+    both. Every share held is dropped. All checks were made."""
     closed = replace(state, phase=phase, round=replace(round_, held={}, survivors=survivors))
     closed, ticket = (closed, None) if rand is None else deal(closed, key=key, rand=rand)
-    seeds = tuple(SeedShare(hub, round_.held[hub].seed) for hub in survivors)
-    answer = Shares(round_.ctx, state.me, seeds, ticket)
+    held = ((hub, round_.held[hub]) for hub in round_.participants)
+    shares = tuple(shares.seed if hub in survivors else shares.point for hub, shares in held)
+    answer = Shares(round_.ctx, state.me, shares, ticket)
     done = replace(round_, held={}, survivors=survivors, sent=remember(round_, heard, answer))
     return replace(closed, round=done), answer

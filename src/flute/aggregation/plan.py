@@ -13,7 +13,8 @@ class Plan:
     """One way of turning hubs' vectors into an opened total.
 
     offers: operations that algorithms may need (`algorithms.contract.Operation` values).
-    min_hubs: fewer cannot be protected by it. recovers_dropouts: whether a round survives a silent hub.
+    min_hubs: fewer cannot be protected by it. recovers_dropouts: whether a sum can be opened without a
+    hub that has fallen silent, where the study allows it.
     """
 
     name: str
@@ -27,7 +28,7 @@ SECAGG = Plan(
     name="secagg",
     offers=frozenset({"sums"}),
     min_hubs=3,
-    recovers_dropouts=False,
+    recovers_dropouts=True,
     summary="Masked sums: nobody sees any hub's answer, the coordinator only the total of all hubs.",
 )
 

@@ -14,11 +14,12 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from flute.aggregation.codec import Layout
 from flute.aggregation.context import info
 from flute.aggregation.masks import MaskKey, Secret
-from flute.aggregation.tickets import Dealt
+from flute.aggregation.tickets import Dealt, HeldShares
 from flute.errors import MisuseError, OutOfOrder
-from flute.messages.protocol import DealtShares, GroupTerms
+from flute.messages.protocol import GroupTerms
 from flute.primitives.keys import digest
 
 
@@ -84,7 +85,11 @@ class Inbound(Secret, frozen=True):
 
 
 class Sent(Struct, frozen=True):
-    """What left in answer to a message: resent byte for byte when the very same message comes again."""
+    """What left in answer to a message: resent byte for byte when the very same message comes again.
+
+    A masked vector is not in it (it is megabytes, and the state is written at every step): the hub keeps it beside
+    the state, and its SHA-256 is here.
+    """
 
     to: bytes
     body: bytes
@@ -99,10 +104,10 @@ class RoundState(Secret, frozen=True):
     start: bytes
     ctx: bytes
     serial: int
-    size: int
+    layout: Layout
     participants: tuple[str, ...]
     masks: tuple[MaskKey, ...]
-    held: dict[str, DealtShares]
+    held: dict[str, HeldShares]
     survivors: tuple[str, ...] = ()
     sent: tuple[Sent, ...] = ()
 

@@ -1,7 +1,10 @@
-"""The rules of a group: thresholds, smallest sets, exact mode. Sources: SECAGG design §3, §3b.
+"""The rules of a group: thresholds, smallest sets, who shares masks with whom, exact mode.
 
 Three numbers are kept apart: `colluding` c (hubs that may work with the coordinator), `threshold` t (shares
 that open a seed) and `survivors_min` (hubs without which no sum is opened).
+
+Sources: Bonawitz et al. 2017, section 6 (thresholds against a lying server); Bell et al. 2020 (sparse graphs of
+masks); Harary 1962 (the connectivity of circulant graphs).
 """
 
 from __future__ import annotations
@@ -9,14 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from flute.defaults import MAX_HUBS, MIN_HUBS
+from flute.defaults import COMPLETE_GRAPH_HUBS, MAX_HUBS, MIN_HUBS, MIN_NEIGHBOURS
 from flute.errors import Equivocation, MisuseError, NotPossible, TooFewHubs
 from flute.messages.protocol import GroupTerms
 
-_REPEAT = (
-    "Recovery of dropouts is not available: the round must be repeated with fresh tickets, and every hub that "
-    "answered is charged again."
-)
+_REPEAT = "The round must be repeated with fresh tickets, and every hub that answered is charged again."
 
 
 def default_threshold(hubs: int, colluding: int) -> int:
@@ -43,11 +43,14 @@ def check(terms: GroupTerms) -> None:
     _check_threshold(terms)
     if terms.exact:
         _check_exact(terms)
-    elif noise_sharers(terms) < 1:
-        raise NotPossible(
-            "In two-message mode a lying coordinator could reach a set without an honest hub in it. "
-            "Use the echo mode, or raise survivors_min or the threshold."
-        )
+
+
+def sharers(terms: GroupTerms) -> int:
+    """m of a group: `noise_sharers`."""
+    return noise_sharers(
+        hubs=len(terms.hubs), colluding=terms.colluding, survivors_min=terms.survivors_min,
+        threshold=terms.threshold, echo=terms.mode == "echo",
+    )  # fmt: skip
 
 
 def _check_hubs(terms: GroupTerms) -> None:
@@ -103,21 +106,58 @@ def index_of(terms: GroupTerms, hub: str) -> int:
         raise MisuseError(f"{hub} is not a hub of study {terms.study}.") from None
 
 
-def noise_sharers(terms: GroupTerms) -> int:
+def degree(terms: GroupTerms, participants: int) -> int:
+    """With how many others each of `participants` hubs shares a mask; even, or all of them.
+
+    Masks hide every honest hub in the sum of all honest survivors as long as these stay connected in the graph of
+    masks, whoever else colludes or is called dropped. A circulant graph of degree k stays connected without any k - 1
+    of its hubs (Harary 1962), and at most colluding + participants - survivors_min are taken away. Without an echo a
+    liar can take more away, by telling each hub another set: all pairs share a mask then.
+    """
+    if participants <= COMPLETE_GRAPH_HUBS or terms.mode != "echo":
+        return participants - 1
+    lost = terms.colluding + participants - terms.survivors_min
+    return min(max(lost + 2 - lost % 2, MIN_NEIGHBOURS), participants - 1)
+
+
+def neighbours(terms: GroupTerms, participants: Sequence[str], hub: str) -> tuple[str, ...]:
+    """The hubs that share a mask with `hub`, sorted: the next ones on both sides on the circle of participants."""
+    n, at = len(participants), participants.index(hub)
+    k = degree(terms, n)
+    if k == n - 1:
+        return tuple(h for h in participants if h != hub)
+    around = {participants[(at + step) % n] for step in range(-(k // 2), k // 2 + 1)} - {hub}
+    return tuple(sorted(around))
+
+
+def noise_sharers(*, hubs: int, colluding: int, survivors_min: int, threshold: int, echo: bool) -> int:
     """m: honest hubs that are certain to be in any sum that can be opened; each adds variance sigma^2 / m.
 
     One hub always counts as colluding here, for any hub that sees a total can subtract its own noise.
-    In passive mode a liar may tell each hub another set. To leave an honest hub out of a sum it needs t - c
-    honest hubs that were told so, and each of the n - c honest ones lets n - survivors_min be left out
-    (SECAGG §3: n = 30, t = 21, c = 6 leaves 10 honest hubs where the echo leaves 15).
+    Without an echo a liar may tell each hub another set, and of the same tickets in two messages 0: what then remains
+    is `_reached_by_a_liar`. 30 hubs, 6 colluding, 21 needed leave 2 honest ones where the echo leaves 15.
     """
-    n, c = len(terms.hubs), max(terms.colluding, 1)
-    echoed = max(terms.survivors_min - c, 0)
-    if terms.mode == "echo":
+    known = max(colluding, 1)
+    echoed = max(survivors_min - known, 0)
+    if echo:
         return echoed
-    honest = n - c
-    left_out = honest * (n - terms.survivors_min) // max(terms.threshold - c, 1)
-    return max(min(echoed, honest - left_out), 0)
+    return min(echoed, _reached_by_a_liar(hubs - known, hubs - survivors_min, max(threshold - known, 1)))
+
+
+def _reached_by_a_liar(honest: int, missing: int, holders: int) -> int:
+    """The fewest honest hubs in a sum that can be read by a liar who also splits the hubs over two messages 0.
+
+    holders: honest hubs whose shares open a secret beside those of the colluding ones. Of `honest`, `away` are called
+    missing, `opened` have their masks taken off, and `size` stay in the sum: every share that opens them comes from a
+    hub that was told so, and each hub lets `missing` be called missing, itself never (docs/proofs/secagg.md).
+    """
+    for size in range(1, honest + 1):
+        for away in range(min(missing, honest - size) + 1):
+            opened = honest - away - size
+            room = size * min(missing - away, opened) + opened * min(missing, opened - 1)
+            if opened * holders <= room + away * min(missing, opened):
+                return size
+    return honest
 
 
 def check_participants(terms: GroupTerms, hubs: Sequence[str]) -> None:
@@ -133,13 +173,11 @@ def check_participants(terms: GroupTerms, hubs: Sequence[str]) -> None:
 def check_survivors(terms: GroupTerms, participants: Sequence[str], survivors: Sequence[str]) -> None:
     """May the sum over `survivors` be opened, in a round that began among `participants`?
 
-    Raises: Equivocation: the set is not part of the round. TooFewHubs: someone is missing (named), or too small.
+    Raises: Equivocation: the set is not part of the round. TooFewHubs: it is too small, or, without noise, not all
+    hubs of the study.
     """
     if any(a >= b for a, b in pairwise(survivors)) or not set(survivors) <= set(participants):
         raise Equivocation("The survivor set names hubs that did not take part in this round, or not each once.")
-    missing = sorted(set(participants) - set(survivors))
-    if missing:
-        raise TooFewHubs(f"The answer of {', '.join(missing)} is missing from this round. {_REPEAT}")
     _check_enough(terms, survivors)
 
 

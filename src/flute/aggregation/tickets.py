@@ -8,27 +8,36 @@ never both.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from flute.aggregation.commitments import Kind, Place, check_opening, commit, paths, root
+from flute.aggregation.commitments import Committer, Kind, Place, check_held, root
 from flute.aggregation.context import info, pub_digest, terms_digest, ticket_to_sign
 from flute.aggregation.masks import Secret, box_key, check_point, seed_commitment
 from flute.aggregation.terms import index_of
 from flute.errors import BadShare, BadSignature, Malformed, MisuseError, Stale
-from flute.messages.protocol import DealtShares, GroupTerms, Opening, SealedShares, Ticket, TicketPub
+from flute.messages.protocol import GroupTerms, SealedShares, Ticket, TicketPub
 from flute.primitives.keys import AgreementKey, SigningKey, derive, verify
 from flute.primitives.prg import keystream
-from flute.primitives.sharing import SECRET_SIZE, split, split_rand_size
+from flute.primitives.sharing import SECRET_SIZE, SHARE_SIZE, split, split_rand_size
 
 DEAL_RAND_SIZE: Final = 32
 """Fresh bytes per ticket; every secret of it is expanded from them."""
-_SALT: Final = 32
 _NONCE: Final = bytes(12)
 """A box key encrypts one box: `masks.box_key`."""
+_known_terms: Final = lru_cache(maxsize=64)(terms_digest)
+"""Every ticket of a round is compared with the digest of the same terms."""
+
+
+class HeldShares(Secret, frozen=True):
+    """One holder's shares of a ticket's seed and of its private key. One of them may ever be shown."""
+
+    seed: bytes
+    point: bytes
 
 
 class Dealt(Secret, frozen=True):
@@ -37,7 +46,7 @@ class Dealt(Secret, frozen=True):
     ticket: Ticket
     seed: bytes
     point: bytes
-    own: DealtShares
+    own: HeldShares
 
 
 def deal(
@@ -53,22 +62,23 @@ def deal(
     fields = terms_digest(terms)
     n, rand_size = len(terms.hubs), split_rand_size(terms.threshold)
     expanded = derive(rand, salt=fields, info=info("dealt", terms.study, me, str(serial)))
-    stream = _Reader(keystream(expanded, 2 * (SECRET_SIZE + rand_size + n * _SALT)))
+    stream = _Reader(keystream(expanded, 2 * (SECRET_SIZE + rand_size)))
     secrets = {kind: stream.take(SECRET_SIZE) for kind in Kind}
-    shares = {
-        kind: split(secret, threshold=terms.threshold, holders=n, rand=stream.take(rand_size))
-        for kind, secret in secrets.items()
-    }
-    openings, shares_root = _commit(terms, me, serial, shares, stream)
+    seeds, points = (
+        split(secrets[kind], threshold=terms.threshold, holders=n, rand=stream.take(rand_size)) for kind in Kind
+    )
+    held = {hub: HeldShares(*shares) for hub, shares in zip(terms.hubs, zip(seeds, points, strict=True), strict=True)}
+    commitments = _commit(terms, me, serial, held)
     seed, point = secrets[Kind.SEED], secrets[Kind.POINT]
     unsigned = TicketPub(
         study=terms.study, hub=me, serial=serial, terms=fields, point=AgreementKey(point).public,
         seed_commitment=seed_commitment(seed, study=terms.study, dealer=me, serial=serial),
-        shares_root=shares_root, signature=bytes(64),
+        shares_root=root(commitments), signature=bytes(64),
     )  # fmt: skip
     pub = msgspec.structs.replace(unsigned, signature=key.sign(ticket_to_sign(unsigned)))
-    boxes = tuple(SealedShares(hub, _seal(pub, openings[hub], chains[hub])) for hub in terms.hubs if hub != me)
-    return Dealt(Ticket(pub, boxes), seed, point, openings[me])
+    pub_id = pub_digest(pub)
+    boxes = tuple(_seal(pub, pub_id, held[hub], chains[hub]) for hub in terms.hubs if hub != me)
+    return Dealt(Ticket(pub, commitments, boxes), seed, point, held[me])
 
 
 def check_pub(pub: TicketPub, terms: GroupTerms, key: bytes) -> None:
@@ -80,7 +90,7 @@ def check_pub(pub: TicketPub, terms: GroupTerms, key: bytes) -> None:
         verify(key, pub.signature, ticket_to_sign(pub))
     except BadSignature as error:
         raise BadSignature(f"The ticket that claims to come from {pub.hub} is not signed by it.") from error
-    if pub.study != terms.study or pub.terms != terms_digest(terms):
+    if pub.study != terms.study or pub.terms != _known_terms(terms):
         raise Stale(
             f"The ticket of {pub.hub} was dealt under another roster, agreement or threshold than this round's. "
             f"{pub.hub} must deal a new one."
@@ -92,16 +102,20 @@ def check_pub(pub: TicketPub, terms: GroupTerms, key: bytes) -> None:
 
 
 def check_ticket(ticket: Ticket, terms: GroupTerms, key: bytes) -> None:
-    """What the coordinator checks of a ticket: its public part, and one box for each other hub of the group.
+    """What the coordinator checks of a ticket: its public part, its commitments, a box for each other hub.
 
-    Raises: as `check_pub`; Malformed: another list of holders.
+    Raises: as `check_pub`; Malformed: another number of boxes or commitments. BadShare: other commitments than
+    those that were signed.
     """
     check_pub(ticket.pub, terms, key)
-    if [box.hub for box in ticket.boxes] != [hub for hub in terms.hubs if hub != ticket.pub.hub]:
-        raise Malformed(f"The ticket of {ticket.pub.hub} does not hold one box for each other hub.")
+    n = len(terms.hubs)
+    if len(ticket.boxes) != n - 1 or len(ticket.commitments) != 2 * n:
+        raise Malformed(f"The ticket of {ticket.pub.hub} does not hold one box and two commitments for each hub.")
+    if root(ticket.commitments) != ticket.pub.shares_root:
+        raise BadShare(f"The ticket of {ticket.pub.hub} shows other commitments than {ticket.pub.hub} signed.")
 
 
-def open_box(terms: GroupTerms, pub: TicketPub, box: bytes, *, me: str, chain: bytes) -> DealtShares:
+def open_box(terms: GroupTerms, pub: TicketPub, sealed: SealedShares, *, me: str, chain: bytes) -> HeldShares:
     """My shares from another hub's ticket. `chain`: the dealer's chain key at pub.serial.
 
     Raises: BadShare: it does not open, or holds what the dealer did not commit to; names the dealer.
@@ -109,42 +123,31 @@ def open_box(terms: GroupTerms, pub: TicketPub, box: bytes, *, me: str, chain: b
     pub_id = pub_digest(pub)
     key = box_key(chain, study=pub.study, serial=pub.serial, dealer=pub.hub, pub=pub_id)
     try:
-        held = msgspec.msgpack.decode(AESGCM(key).decrypt(_NONCE, box, pub_id), type=DealtShares)
-        check_held(terms, pub, held, holder=me)
-    except (InvalidTag, msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadShare) as error:
+        opened = AESGCM(key).decrypt(_NONCE, sealed.box, pub_id)
+        shares = opened[:SHARE_SIZE], opened[SHARE_SIZE:]
+        seed, point = place(terms, pub, me, Kind.SEED), place(terms, pub, me, Kind.POINT)
+        check_held(seed, point, shares, sealed.path, pub.shares_root)
+    except (InvalidTag, BadShare) as error:
         raise BadShare(
             f"The key shares that {pub.hub} dealt to {me} are not usable: {pub.hub} dealt them wrongly, or they "
             f"were changed on the way. {pub.hub} must deal a new ticket; nothing of {me} has left."
         ) from error
-    return held
-
-
-def check_held(terms: GroupTerms, pub: TicketPub, held: DealtShares, *, holder: str) -> None:
-    """Raises: BadShare: one of the two shares is not what the ticket commits to."""
-    check_opening(place(terms, pub, holder, Kind.SEED), held.seed, pub.shares_root)
-    check_opening(place(terms, pub, holder, Kind.POINT), held.point, pub.shares_root)
+    return HeldShares(*shares)
 
 
 def place(terms: GroupTerms, pub: TicketPub, holder: str, kind: Kind) -> Place:
     return Place(pub.study, pub.hub, pub.serial, len(terms.hubs), index_of(terms, holder), kind)
 
 
-def _commit(
-    terms: GroupTerms, me: str, serial: int, shares: Mapping[Kind, tuple[bytes, ...]], stream: _Reader
-) -> tuple[dict[str, DealtShares], bytes]:
-    """Openings by holder, and the root over all of them."""
-    n = len(terms.hubs)
-    rows = [(x, kind, shares[kind][x - 1], stream.take(_SALT)) for x in range(1, n + 1) for kind in Kind]
-    leaves = [commit(Place(terms.study, me, serial, n, x, kind), share, salt) for x, kind, share, salt in rows]
-    proofs = paths(leaves)
-    opened = [Opening(share, salt, proof) for (_, _, share, salt), proof in zip(rows, proofs, strict=True)]
-    return {hub: DealtShares(opened[2 * i], opened[2 * i + 1]) for i, hub in enumerate(terms.hubs)}, root(leaves)
+def _commit(terms: GroupTerms, me: str, serial: int, held: Mapping[str, HeldShares]) -> tuple[bytes, ...]:
+    committer = Committer(terms.study, me, serial, len(terms.hubs))
+    shares = [share for hub in terms.hubs for share in (held[hub].seed, held[hub].point)]
+    return tuple(committer.commit(index, share) for index, share in enumerate(shares))
 
 
-def _seal(pub: TicketPub, shares: DealtShares, chain: bytes) -> bytes:
-    pub_id = pub_digest(pub)
+def _seal(pub: TicketPub, pub_id: bytes, shares: HeldShares, chain: bytes) -> bytes:
     key = box_key(chain, study=pub.study, serial=pub.serial, dealer=pub.hub, pub=pub_id)
-    return AESGCM(key).encrypt(_NONCE, msgspec.msgpack.encode(shares), pub_id)
+    return AESGCM(key).encrypt(_NONCE, shares.seed + shares.point, pub_id)
 
 
 class _Reader:

@@ -3,11 +3,12 @@
 Once per study every hub gives a study key (S). Ahead of each round it gives a ticket (T). Then, per round:
 
     0 Start      coordinator to hub   the question's digest, everyone's tickets, the shares dealt to this hub
-    1 Masked     hub                  its vector under masks: the only large message
+    1 Masked     hub                  its vector under masks: the only large message; a long one in MaskedBlocks
     2 Survivors  coordinator          whose vectors arrived
     3 Echo       hub                  its signature over that set
     4 Echoes     coordinator          everyone's signatures
-    5 Shares     hub                  its shares of the survivors' self-mask seeds, and its next ticket
+    5 Shares     hub                  one share per participant: of its self-mask seed where its vector is in the set,
+                                      of its private key where it is not, never both; and the hub's next ticket
 
 Mode "passive" leaves out 3 and 4. Every number here is public or masked: none was computed from one
 hub's records alone in a way that the others could read.
@@ -19,7 +20,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from flute.defaults import MAX_HUBS, MAX_SEALED_SHARES_BYTES, MAX_VECTOR, SENTINELS
+from flute.defaults import BLOCK_COORDINATES, MAX_HUBS, MAX_STREAMED_VECTOR, SEALED_SHARES_BYTES
 from flute.messages.limits import Code, Count, Digest, HubIndex, Key, PartyId, Signature, StudyId, Text
 
 Mode = Literal["echo", "passive"]
@@ -28,19 +29,22 @@ Serial = Annotated[int, Meta(ge=1, le=2**62)]
 """A hub's own count of its tickets in a study; it only grows."""
 Share = Annotated[bytes, Meta(min_length=33, max_length=33)]
 """An element of GF(2^256 + 297), big-endian."""
-Salt = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Path = Annotated[tuple[Digest, ...], Meta(max_length=(2 * MAX_HUBS - 1).bit_length())]
-"""Sibling digests from a leaf to the root, over two leaves per hub."""
-Box = Annotated[bytes, Meta(min_length=16, max_length=MAX_SEALED_SHARES_BYTES)]
-"""AES-256-GCM of a `DealtShares`."""
-MaskedWords = Annotated[bytes, Meta(min_length=8 * (1 + SENTINELS), max_length=8 * (MAX_VECTOR + SENTINELS))]
-Size = Annotated[int, Meta(ge=1, le=MAX_VECTOR)]
+Path = Annotated[tuple[Digest, ...], Meta(max_length=(MAX_HUBS - 1).bit_length())]
+"""Sibling digests from a holder's two commitments to the root."""
+Box = Annotated[bytes, Meta(min_length=SEALED_SHARES_BYTES, max_length=SEALED_SHARES_BYTES)]
+"""AES-256-GCM of a holder's share of the seed and its share of the private key, 33 bytes each."""
+Commitment = Annotated[bytes, Meta(min_length=16, max_length=16)]
+"""Of a dealer to one share: a hash cut to 128 bits (`aggregation.commitments` says why that is enough)."""
+BlockBytes = Annotated[bytes, Meta(max_length=8 * BLOCK_COORDINATES)]
+Size = Annotated[int, Meta(ge=1, le=MAX_STREAMED_VECTOR)]
+Width = Literal[16, 21, 32, 64]
+"""Bits per coordinate."""
 
 
 class GroupTerms(Struct, frozen=True, forbid_unknown_fields=True):
     """Who aggregates under which rules: in every ticket and every context, so nothing is reusable elsewhere.
 
-    agreement: fixes codec, clip and noise of every step beforehand. hubs: sorted; a hub's place, from 1, is
+    agreement: fixes width, clip and noise of every step beforehand. hubs: sorted; a hub's place, from 1, is
     its x among share holders. threshold: shares that open a seed. colluding: hubs that may work together
     with the coordinator; a hub run by the coordinator's operator counts as one. survivors_min: the smallest
     set that may be summed. exact: no noise covers the sum. `aggregation.terms.check` holds the rules.
@@ -68,21 +72,6 @@ class StudyKey(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-stud
     signature: Signature
 
 
-class Opening(Struct, frozen=True, forbid_unknown_fields=True):
-    """A share with what shows that its dealer committed to it."""
-
-    share: Share
-    salt: Salt
-    path: Path
-
-
-class DealtShares(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a box holds: one holder's shares of a ticket's seed b and of its private key e."""
-
-    seed: Opening
-    point: Opening
-
-
 class TicketPub(Struct, frozen=True, forbid_unknown_fields=True):
     """The public part of a ticket. terms: digest of the group terms under which it was dealt."""
 
@@ -95,50 +84,69 @@ class TicketPub(Struct, frozen=True, forbid_unknown_fields=True):
     seed_commitment: Digest
     """Salted SHA-256 of the self-mask seed b."""
     shares_root: Digest
-    """Merkle root of commitments to every share."""
+    """Merkle root of the dealer's commitments to every share."""
     signature: Signature
     """By the dealer's roster key, over all of the above."""
 
 
-class SealedShares(Struct, frozen=True, forbid_unknown_fields=True):
-    """`hub`: the other end — the holder in a `Ticket`, the dealer in a `Start`."""
-
-    hub: PartyId
-    box: Box
-
-
-Boxes = Annotated[tuple[SealedShares, ...], Meta(max_length=MAX_HUBS)]
-
-
 class Ticket(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-ticket"):
-    """T: good for one round of any kind; dealt once, resent only byte for byte."""
+    """T: good for one round of any kind; dealt once, resent only byte for byte.
+
+    commitments: of the shares of seed and private key, holder by holder in the group's order. boxes: the other
+    hubs' in the group's order, the dealer left out.
+    """
 
     pub: TicketPub
-    boxes: Boxes
+    commitments: Annotated[tuple[Commitment, ...], Meta(max_length=2 * MAX_HUBS)]
+    boxes: Annotated[tuple[Box, ...], Meta(max_length=MAX_HUBS)]
+
+
+class SealedShares(Struct, frozen=True, forbid_unknown_fields=True):
+    """A dealer's box for this hub, and the path from what it commits to for this hub to the root."""
+
+    dealer: PartyId
+    box: Box
+    path: Path
 
 
 class Start(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-start"):
     """Message 0. Everything but `boxes` is the same for all hubs and enters the context.
 
-    size: coordinates of the answer, sentinels not counted. pubs: sorted by hub; the round's participants.
+    size: coordinates of the answer, sentinels not counted; width: bits of each. pubs: sorted by hub; the round's
+    participants.
     """
 
     terms: GroupTerms
     round: Count
     question: Digest
     size: Size
+    width: Width
     pubs: Annotated[tuple[TicketPub, ...], Meta(max_length=MAX_HUBS)]
-    boxes: Boxes
+    boxes: Annotated[tuple[SealedShares, ...], Meta(max_length=MAX_HUBS)]
 
 
 class Masked(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-masked"):
-    """Message 1. vector: little-endian 64-bit words, sentinels last. The signature binds context, length and
-    SHA-256 of the vector, so that an auditor can tell later whether the coordinator summed what was sent."""
+    """Message 1. The signature binds context, length and SHA-256 of the vector, so that an auditor can tell later
+    whether the coordinator summed what was sent.
+
+    vector: little-endian words, sentinels last; empty where the vector went ahead in `MaskedBlock`s.
+    """
 
     ctx: Digest
     hub: PartyId
-    vector: MaskedWords
+    length: Count
+    sha256: Digest
+    vector: BlockBytes
     signature: Signature
+
+
+class MaskedBlock(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-masked-block"):
+    """One block of a long vector, ahead of its `Masked`. It is believed once the signed hash of them all fits."""
+
+    ctx: Digest
+    hub: PartyId
+    index: Count
+    words: BlockBytes
 
 
 class Survivors(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-survivors"):
@@ -163,19 +171,12 @@ class Echoes(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-echoes
     echoes: Annotated[tuple[Echo, ...], Meta(max_length=MAX_HUBS)]
 
 
-class SeedShare(Struct, frozen=True, forbid_unknown_fields=True):
-    """The sender's share of `dealer`'s self-mask seed."""
-
-    dealer: PartyId
-    opening: Opening
-
-
 class Shares(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-shares"):
-    """Message 5. ticket: the hub's next one, for a later round."""
+    """Message 5. shares: one for each participant, in their order. ticket: the hub's next one, for a later round."""
 
     ctx: Digest
     hub: PartyId
-    seeds: Annotated[tuple[SeedShare, ...], Meta(max_length=MAX_HUBS)]
+    shares: Annotated[tuple[Share, ...], Meta(max_length=MAX_HUBS)]
     ticket: Ticket | None
 
 

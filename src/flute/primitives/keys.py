@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
+from struct import Struct
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -22,6 +24,7 @@ from flute.errors import BadSignature, Malformed
 
 KEY_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
+_LENGTH: Final = Struct(">Q")
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
@@ -39,15 +42,20 @@ class SigningKey:
         return Ed25519PrivateKey.from_private_bytes(self.raw).sign(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AgreementKey:
     """An X25519 private key. `raw`: 32 secret bytes."""
 
     raw: bytes = field(repr=False)
 
+    @cached_property
+    def _private(self) -> X25519PrivateKey:
+        """Loaded once, for loading costs as much as an agreement."""
+        return X25519PrivateKey.from_private_bytes(self.raw)
+
     @property
     def public(self) -> bytes:
-        return X25519PrivateKey.from_private_bytes(self.raw).public_key().public_bytes_raw()
+        return self._private.public_key().public_bytes_raw()
 
     def agree(self, peer: bytes) -> bytes:
         """Shared secret with a peer's public key.
@@ -55,14 +63,14 @@ class AgreementKey:
         Raises: Malformed: not a 32-byte key, or a small-order point (all-zero secret).
         """
         try:
-            return X25519PrivateKey.from_private_bytes(self.raw).exchange(X25519PublicKey.from_public_bytes(peer))
+            return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
         except ValueError as error:
             raise Malformed("An agreement key is not a usable X25519 point.") from error
 
     def open(self, sealed: bytes, *, info: bytes) -> bytes:
         """Undo `seal`. Raises: Malformed: not sealed to this key with this `info`."""
         try:
-            return bytes(_SUITE.decrypt(sealed, X25519PrivateKey.from_private_bytes(self.raw), info=info))
+            return bytes(_SUITE.decrypt(sealed, self._private, info=info))
         except (InvalidTag, ValueError) as error:
             raise Malformed("A sealed body does not open with this party's key.") from error
 
@@ -91,9 +99,10 @@ def derive(secret: bytes, *, info: bytes, salt: bytes = b"", size: int = 32) -> 
 def digest(*parts: bytes) -> bytes:
     """SHA-256 over length-prefixed parts, so that no two lists of parts collide by concatenation."""
     state = hashlib.sha256()
+    update = state.update
     for part in parts:
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
+        update(_LENGTH.pack(len(part)))
+        update(part)
     return state.digest()
 
 

@@ -8,7 +8,8 @@ Source: Shamir 1979, "How to share a secret". 2^256 + 297 is the smallest prime 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Final
 
 from flute.errors import BadShare, MisuseError
@@ -41,39 +42,56 @@ def split(secret: bytes, *, threshold: int, holders: int, rand: bytes) -> tuple[
 
 def check_share(share: bytes) -> None:
     """Raises: BadShare: not a field element in its one encoding."""
-    if len(share) != SHARE_SIZE or int.from_bytes(share, "big") >= PRIME:
-        raise BadShare("A key share is not a number of the field that shares are made in.")
+    _number(share)
+
+
+class Interpolation:
+    """Which holders' shares are combined, with their weights: worked out once for all secrets of a round."""
+
+    def __init__(self, holders: Sequence[int]) -> None:
+        """holders: as many x (from 1, distinct) as the threshold. Raises: MisuseError: they are not."""
+        if len(holders) < 2 or len(set(holders)) != len(holders) or min(holders) < 1:
+            raise MisuseError("Shares of at least two distinct holders are needed to combine.")
+        self.holders = tuple(holders)
+        self._weights = {x: _weight_at_zero(x, self.holders) for x in self.holders}
+
+    def combine(self, shares: Mapping[int, bytes]) -> bytes:
+        """The secret from these holders' shares. Guarantees nothing about its truth: a wrong share, a wrong secret.
+
+        Raises: MisuseError: shares of other holders. BadShare: one outside the field, or no 32-byte secret.
+        """
+        if set(shares) != set(self.holders):
+            raise MisuseError("Exactly the shares of the chosen holders are needed to combine.")
+        total = sum([_number(share) * self._weights[x] for x, share in shares.items()]) % PRIME
+        if total >= 2 ** (8 * SECRET_SIZE):
+            raise BadShare("These shares do not belong to one secret.")
+        return total.to_bytes(SECRET_SIZE, "big")
 
 
 def combine(shares: Mapping[int, bytes], *, threshold: int) -> bytes:
-    """The secret from exactly `threshold` shares, x (1-based) to share.
-
-    Guarantees nothing about its truth: one wrong share gives a wrong secret.
-    Raises: MisuseError: another number of shares, or an x below 1. BadShare: a share outside the field, or
-    no 32-byte secret comes out.
-    """
-    if threshold < 2 or len(shares) != threshold or min(shares) < 1:
+    """The secret from exactly `threshold` shares, x (1-based) to share; see `Interpolation.combine`."""
+    if threshold < 2 or len(shares) != threshold:
         raise MisuseError(f"Exactly {threshold} shares of distinct holders are needed to combine.")
-    for share in shares.values():
-        check_share(share)
-    total = sum(int.from_bytes(share, "big") * _weight_at_zero(x, shares) for x, share in shares.items()) % PRIME
-    if total >= 2 ** (8 * SECRET_SIZE):
-        raise BadShare("These shares do not belong to one secret.")
-    return total.to_bytes(SECRET_SIZE, "big")
+    return Interpolation(tuple(shares)).combine(shares)
+
+
+def _number(share: bytes) -> int:
+    number = int.from_bytes(share, "big")
+    if len(share) != SHARE_SIZE or number >= PRIME:
+        raise BadShare("A key share is not a number of the field that shares are made in.")
+    return number
 
 
 def _evaluate(coefficients: list[int], x: int) -> int:
+    """Reduced at the end only: each step makes the number longer by the few bits of x."""
     value = 0
     for coefficient in reversed(coefficients):
-        value = (value * x + coefficient) % PRIME
-    return value
+        value = value * x + coefficient
+    return value % PRIME
 
 
-def _weight_at_zero(x: int, xs: Mapping[int, bytes]) -> int:
+def _weight_at_zero(x: int, xs: Sequence[int]) -> int:
     """Lagrange's basis polynomial of `x`, evaluated at 0."""
-    top = bottom = 1
-    for other in xs:
-        if other != x:
-            top = top * other % PRIME
-            bottom = bottom * (other - x) % PRIME
+    others = [other for other in xs if other != x]
+    top, bottom = prod(others), prod(other - x for other in others)
     return top * pow(bottom, -1, PRIME) % PRIME
