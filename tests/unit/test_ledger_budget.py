@@ -204,7 +204,7 @@ def test_a_person_and_a_question_can_have_ceilings(journal: Journal) -> None:
         ledger.reserve(private(2, 0.1, study="s2"), now=2)
     ledger.reserve(private(3, 0.1, asker="joan"), now=3)
     question = [Ceiling(Level.QUESTION, Policy(0.25, 1e-6))]
-    with pytest.raises(BudgetExceeded, match="question s1/q2"):
+    with pytest.raises(BudgetExceeded, match="question s1/joan/q2"):
         ledger.reserve(private(4, 0.3, question="q2", asker="joan"), question, now=4)
 
 

@@ -11,9 +11,10 @@ from msgspec import inspect
 from flute.defaults import MAX_JOURNAL_LINE_BYTES, MAX_TEXT_CHARS
 from flute.errors import LedgerError, MisuseError
 from flute.ledger import entries as e
-from flute.ledger.charge import Charge
+from flute.ledger.charge import Amount, Charge, Place
 
 D = bytes(range(32))
+PLACE, AMOUNT = Place("s1", "maria", "q1"), Amount(0.1, 1e-12, 3)
 CHARGE = Charge(D, "s1", "q1", 0, "maria", "private", 0.1, 1e-12, 0, "secagg", "records", D, D)
 EXAMPLES: list[e.Entry] = [
     e.ServiceStarted("0.1.0", D),
@@ -42,8 +43,22 @@ EXAMPLES: list[e.Entry] = [
     e.PolicySet("jordi", D, "epsilon at most 3 for one study."),
     e.RosterAccepted(4, D, 2_000_000_000),
     e.PersonAct("jordi", "signed-in", ""),
+    e.Allotted("jordi", PLACE, "records", AMOUNT, "As agreed."),
+    e.AllotmentMoved("jordi", PLACE, Place("s2"), AMOUNT, "The pilot ended early."),
+    e.StewardEnrolled("jordi", "berta", D),
+    e.StewardRemoved("jordi", "berta"),
+    e.ChangeProposed("jordi", D, "policy", 2_000_000_000, D + D, "allow this: epsilon at most 5 for one study."),
+    e.ChangeConfirmed("berta", D, "policy", D + D),
+    e.ChangeDropped("berta", D, "Not agreed."),
+    e.WitnessKept(),
+    e.JournalRecovered("jordi", 3, 9, D, AMOUNT, AMOUNT, "The disk failed."),
 ]
 KINDS = typing.get_args(e.Entry)
+PRICES = {
+    "Reserved.charge", "Allotted.amount", "AllotmentMoved.amount", "JournalRecovered.per_study",
+    "JournalRecovered.per_dataset",
+}  # fmt: skip
+"""Fields that hold a rho and a delta."""
 
 
 def leaves(kind: inspect.Type, path: str) -> list[tuple[str, inspect.Type]]:
@@ -73,7 +88,7 @@ def test_every_field_of_every_kind_is_bounded_and_none_can_hold_a_record() -> No
                 assert kind.ge is not None, path
                 assert kind.le is not None, path
             case inspect.FloatType():
-                assert path in {"Reserved.charge.rho", "Reserved.charge.delta"}, f"{path} could hold a measurement"
+                assert path.rsplit(".", 1)[0] in PRICES, f"{path} could hold a measurement"
             case inspect.BoolType() | inspect.LiteralType():
                 pass
             case _:

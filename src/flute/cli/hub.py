@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from flute.cli import hub_data
+from flute.cli import hub_budget, hub_data
 from flute.cli.catalogue import catalogue
 from flute.cli.face import face, face_token
 from flute.cli.output import OUT, FormatOption, show
@@ -26,6 +26,7 @@ APP = typer.Typer(help="A hospital's own node.", no_args_is_help=True, rich_mark
 Folder = Annotated[Path, typer.Argument(help="The hub's folder.", metavar="FOLDER")]
 Person = Annotated[str, typer.Option(help="Who decides; it goes into the journal.")]
 hub_data.register(APP)
+hub_budget.register(APP)
 APP.command("catalogue")(catalogue)
 APP.command("face")(face)
 APP.command("face-token")(face_token)
@@ -162,6 +163,7 @@ def agreement_text(shown: dict[str, object]) -> str:
         f"Questions: {', '.join(q['id'] + ' (' + q['algorithm'] + ')' for q in a['questions'])}",
         f"Protection: {escape(a['plan'])} {protected}.",
         *(_cell_text(c) for c in cells.values()),
+        *(f"To know: {escape(caution)}" for caution in a["cautions"]),
         f"[yellow]{escape(a['unaudited'])}[/yellow]",
     ]
     return "\n".join(lines)
@@ -190,10 +192,14 @@ def policy(
     exact: Annotated[bool | None, typer.Option("--exact/--no-exact", help="Allow exact results.")] = None,
     floor: Annotated[int | None, typer.Option(min=1, help="No exact count under this many persons.")] = None,
     hide: Annotated[list[str] | None, typer.Option(help="A variable that no study may use (repeatable).")] = None,
+    keys: hub_budget.Keys = None,
 ) -> None:
     """Set what this hub's owner allows at all, whatever a study asks. What was charged stays charged.
 
-    Example: `flute hub policy /srv/flute --person eva --epsilon 2 --no-exact --hide isup`
+    To allow less takes one person. To allow more takes two once a study was granted: one steward proposes it with
+    --keys, another confirms it (`flute hub confirm`).
+    Examples: `flute hub policy /srv/flute --person eva --epsilon 2 --no-exact --hide isup` · `flute hub policy
+    /srv/flute --person eva --epsilon 5 --keys keys/eva`
     """
     changes = {
         "epsilon": epsilon, "epsilon_all": epsilon_all, "epsilon_catalogue": epsilon_catalogue,
@@ -202,5 +208,8 @@ def policy(
     with HubClient(folder) as door:
         now = msgspec.convert(door.get("/policy"), HubPolicy)
         changed = msgspec.structs.replace(now, **{k: v for k, v in changes.items() if v is not None})
+        if keys is not None:
+            hub_budget.propose_policy(door, folder, changed, person, keys)
+            return
         set_now = msgspec.convert(door.set_policy(changed, person=person), HubPolicy)
     OUT.print(f"Policy: {escape(set_now.sentence)}")

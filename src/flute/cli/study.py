@@ -17,7 +17,7 @@ from flute.errors import MisuseError, PeerUnreachable
 from flute.study.agreement import Agreement
 from flute.study.check import Checked, check_study
 from flute.study.file import MAX_FILE_BYTES, read_study_file
-from flute.study.protection import guarantees, study_budget
+from flute.study.protection import cautions, guarantees, study_budget
 from flute.trust.keyfiles import load_person_key
 
 APP = typer.Typer(help="Study files: check, run, status.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -92,8 +92,9 @@ def study_facts(agreement: Agreement, checked: Checked) -> dict[str, Any]:
         ],
         "cells": [
             {"parties": c.parties, "enclaves": c.enclaves, "holds": c.holds, "because": c.because}
-            for c in guarantees(agreement.mode)
+            for c in guarantees(agreement.mode, agreement.plan)
         ],
+        "cautions": list(cautions(agreement)),
     }
 
 

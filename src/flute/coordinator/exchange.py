@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -19,11 +19,12 @@ import numpy as np
 from msgspec import Struct
 
 from flute.coordinator.desk import Desk
-from flute.coordinator.rounds import MessageRow, RoundRow, Rounds, StudyRow
+from flute.coordinator.rounds import RoundRow, Rounds, StudyRow
+from flute.defaults import STRAGGLER_AGAIN_S, STRAGGLER_S
 from flute.errors import BadMessageError, NotInRoster, ProtocolAbortedError
 from flute.messages.answer import EchoAnswer, MaskedAnswer, OwnTotal, Receipt, SharesAnswer
 from flute.messages.envelope import kind_of
-from flute.messages.protocol import Echo, Masked, Shares, StudyKey, Ticket
+from flute.messages.protocol import Masked, Start, StudyKey, Survivors, Ticket
 from flute.messages.question import (
     EchoesSaid,
     OwnQuestion,
@@ -52,104 +53,145 @@ class Exchange:
         self._desk = desk
         self._timeout_s = timeout_s
         self._offered: dict[int, float] = {}  # round id -> when its open messages were last offered
+        self._enough_since: dict[tuple[int, str], float] = {}  # (round id, state) -> since when enough have answered
+        self._away: dict[str, frozenset[str]] = {}  # study -> hubs that its last round did without
 
-    def progress(self, row: StudyRow, agreement: Agreement, r: RoundRow, answers: Sequence[MessageRow]) -> bool:
+    def progress(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
         """One piece of work on an active round; False when only waiting is left."""
         price = checked_agreement(row.agreement).prices[r.question][r.step]
         try:
-            moved = (
-                self._own_round(row, agreement, r, answers)
-                if r.party
-                else self._pooled_round(row, agreement, r, answers, price)
-            )
+            moved = self._own_round(row, agreement, r) if r.party else self._pooled_round(row, agreement, r, price)
         except (ProtocolAbortedError, BadMessageError, NotInRoster) as error:
             self.fail(row, r, error.text)
             return True
         if not moved and r.id not in self._offered:  # after a restart: the hubs may have waited for us
             self._rounds.advance(r.id, {"deadline": time.time() + self._timeout_s}, [])
         elif not moved and time.time() > r.deadline:
-            self.fail(row, r, f"no answer from {', '.join(self._silent(agreement, r, answers))}")
+            self.fail(row, r, f"no answer from {', '.join(self._silent(r) or sorted(agreement.hubs))}")
             return True
         if not moved:
-            self._offer_again(r, answers)
+            self._offer_again(r)
         return moved
 
-    def _own_round(self, row: StudyRow, agreement: Agreement, r: RoundRow, answers: Sequence[MessageRow]) -> bool:
+    def _own_round(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
         if r.state == "gathering":
             question = OwnQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters))
             self._advance(row, r, "asked", {r.party: question})
             return True
-        own = _bodies(answers, OwnTotal)
+        own = self._answers(r, OwnTotal)
         if r.party in own:
             self._opened(row, agreement, r, own[r.party].total, {r.party: own[r.party].receipt})
             return True
         return False
 
-    def _pooled_round(
-        self, row: StudyRow, agreement: Agreement, r: RoundRow, answers: Sequence[MessageRow], price: Price
-    ) -> bool:
-        hubs = set(agreement.hubs)
+    def _pooled_round(self, row: StudyRow, agreement: Agreement, r: RoundRow, price: Price) -> bool:
         keys = {hub: self._desk.roster.signing_key(hub) for hub in agreement.hubs}
         if r.state == "gathering":
             return self._gather(row, agreement, r, price, keys)
-        start = msgspec.msgpack.decode(self._sent(r, "secure-question")[0].body, type=SecureQuestion).start
+        start = self._said(r, SecureQuestion).start
         if r.state == "asked":
-            masked = {h: a.masked for h, a in _bodies(answers, MaskedAnswer).items()}
-            if set(masked) != hubs:
-                return False
-            said = SurvivorsSaid(sides.survivors(start, masked, keys))
-            self._advance(row, r, "masked", dict.fromkeys(sorted(hubs), said))
-            return True
-        survivors = msgspec.msgpack.decode(self._sent(r, "survivors-said")[0].body, type=SurvivorsSaid).survivors
-        if r.state == "masked":
-            echoes: dict[str, Echo] = {h: a.echo for h, a in _bodies(answers, EchoAnswer).items()}
-            if set(echoes) != hubs:
-                return False
-            valid, wrong = sides.echoes(start, survivors, echoes, keys)
-            _log_blame(r, "sent a wrong signature over the survivor set", wrong)
-            said_echoes = EchoesSaid(valid)
-            self._advance(row, r, "echoed", dict.fromkeys(sorted(hubs), said_echoes))
-            return True
-        shares: dict[str, Shares] = {h: a.shares for h, a in _bodies(answers, SharesAnswer).items()}
-        if set(shares) != hubs:
+            return self._survivors(row, r, start)
+        survivors = self._said(r, SurvivorsSaid).survivors
+        if r.state == "masked" and agreement.plan.echo:
+            return self._echoes(row, r, start, survivors, keys)
+        return self._open(row, agreement, r, start, survivors, price)
+
+    def _survivors(self, row: StudyRow, r: RoundRow, start: Start) -> bool:
+        """Message 2, once every hub's vector is here, or enough of them and the others had their time."""
+        arrived = self._enough(r, "masked-answer", [pub.hub for pub in start.pubs], start.terms.survivors_min)
+        if not arrived:
             return False
-        answered = _bodies(answers, MaskedAnswer)
-        vectors: dict[str, Masked] = {h: a.masked for h, a in answered.items()}
-        total, bad = sides.total(start, survivors, vectors, shares)
+        self._away[r.study] = frozenset(start.terms.hubs) - set(arrived)
+        said = SurvivorsSaid(sides.survivors(start, arrived))
+        self._advance(row, r, "masked", dict.fromkeys(arrived, said))
+        return True
+
+    def _echoes(
+        self, row: StudyRow, r: RoundRow, start: Start, survivors: Survivors, keys: Mapping[str, bytes]
+    ) -> bool:
+        signed = self._enough(r, "echo-answer", survivors.hubs, start.terms.threshold)
+        if not signed:
+            return False
+        tags = {hub: answer.echo for hub, answer in self._answers(r, EchoAnswer).items() if hub in signed}
+        valid, wrong = sides.echoes(start, survivors, tags, keys)
+        _log_blame(r, "sent a wrong signature over the survivor set", wrong)
+        self._advance(row, r, "echoed", dict.fromkeys(signed, EchoesSaid(valid)))
+        return True
+
+    def _open(
+        self, row: StudyRow, agreement: Agreement, r: RoundRow, start: Start, survivors: Survivors, price: Price
+    ) -> bool:
+        kind = "echoes-said" if agreement.plan.echo else "survivors-said"
+        asked = [hub for hub, sent in self._rounds.exchanged(r.id, outgoing=True) if sent == kind]
+        if not self._enough(r, "shares-answer", asked, start.terms.threshold):
+            return False
+        shares = {hub: answer.shares for hub, answer in self._answers(r, SharesAnswer).items()}
+        named = set(sides.named_tickets(start))
+        tickets = {t.pub.hub: t for t, _ in self._rounds.tickets(row.study) if sides.ticket_digest(t) in named}
+        vectors = _Vectors(self._rounds, r.id, survivors.hubs)
+        total, bad = sides.total(start, survivors, vectors, tickets, shares, price.bounds)
         _log_blame(r, "sent shares that do not hold", bad)
+        self.tell_left_out(row, r)
         for hub, share in shares.items():
             if share.ticket is not None:
                 self.keep_ticket(row.study, hub, share.ticket)
-        self._opened(row, agreement, r, total.astype("<i8").tobytes(), {h: a.receipt for h, a in answered.items()})
+        self._opened(row, agreement, r, total.astype("<i8").tobytes(), vectors.receipts)
         return True
 
     def _gather(
         self, row: StudyRow, agreement: Agreement, r: RoundRow, price: Price, keys: Mapping[str, bytes]
     ) -> bool:
-        """Tickets of all hubs, then message 0; the tickets it names are burnt in the same transaction."""
+        """Tickets of the hubs, then message 0; the tickets it names are burnt in the same transaction."""
         terms = sides.group_terms(agreement, row.digest, self._desk.roster)
         stored = self._rounds.tickets(row.study)
         fresh = {t.pub.hub: t for t, used in stored if used is None and sides.usable(t, terms)}
-        lacking = sorted(set(agreement.hubs) - set(fresh))
-        if lacking:
-            asked = {m.hub for m in self._sent(r, "ticket-call")}
+        if not self._waited(r, sorted(fresh), agreement.hubs, terms.survivors_min):
+            asked = {hub for hub, kind in self._rounds.exchanged(r.id, outgoing=True) if kind == "ticket-call"}
             calls = {
                 hub: TicketCall(row.digest, self._burnt(stored, hub), self._study_keys(row.study))
-                for hub in lacking
-                if hub not in asked
+                for hub in sorted(set(agreement.hubs) - set(fresh) - asked)
             }
             if calls:
                 self._advance(row, r, "gathering", calls)
             return False
-        tickets = {hub: fresh[hub] for hub in agreement.hubs}
         asked_digest = sides.step_digest(row.digest, r.question, r.step, r.attempt, r.parameters)
-        starts = sides.starts(terms, r.id, asked_digest, price.shape.size, tickets, keys)
+        starts = sides.starts(terms, r.id, asked_digest, price.layout, fresh, keys)
         questions = {
             hub: SecureQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters), start)
             for hub, start in starts.items()
         }
-        self._advance(row, r, "asked", questions, [sides.ticket_digest(t) for t in tickets.values()])
+        self._advance(row, r, "asked", questions, [sides.ticket_digest(t) for t in fresh.values()])
         return True
+
+    def check_answer(self, row: StudyRow, r: RoundRow, answer: Struct) -> None:
+        """Before an answer is kept. Raises: BadMessageError, ProtocolAbortedError, NotInRoster: it is not for this
+        round, or not as its hub signed it."""
+        if isinstance(answer, MaskedAnswer):
+            roster, hub = self._desk.roster, answer.masked.hub
+            start = self._said(r, SecureQuestion).start
+            sides.check_masked(start, answer.masked, {hub: roster.signing_key(hub)})
+
+    def tolerates(self, agreement: Agreement, r: RoundRow, refused: Sequence[str]) -> bool:
+        """May a round go on without the hubs that refused it?"""
+        return not r.party and len(refused) <= agreement.plan.dropouts and r.state in ("gathering", "asked")
+
+    def _enough(self, r: RoundRow, kind: str, expected: Sequence[str], least: int) -> tuple[str, ...]:
+        """The hubs that sent their answer of that kind, once it is time to go on with them; none before."""
+        arrived = sorted(hub for hub, sent in self._rounds.exchanged(r.id, outgoing=False) if sent == kind)
+        return tuple(arrived) if self._waited(r, arrived, expected, least) else ()
+
+    def _waited(self, r: RoundRow, arrived: Sequence[str], expected: Sequence[str], least: int) -> bool:
+        """All are here, or enough are and the others refused or had some time more: little, if they were left out of
+        the study's last round too."""
+        if len(arrived) < least:
+            return False
+        refused = {hub for hub, kind in self._rounds.exchanged(r.id, outgoing=False) if kind == "refused"}
+        if set(expected) - refused <= set(arrived):
+            return True
+        since = self._enough_since.setdefault((r.id, r.state), time.monotonic())
+        known_away = set(expected) - refused - set(arrived) <= self._away.get(r.study, frozenset())
+        patience = STRAGGLER_AGAIN_S if known_away else STRAGGLER_S
+        return time.monotonic() - since > min(patience, self._timeout_s / 2)
 
     @staticmethod
     def _burnt(tickets: Sequence[tuple[Ticket, int | None]], hub: str) -> int:
@@ -198,13 +240,23 @@ class Exchange:
         self.tell_aborted(row, r)
         self._rounds.advance(r.id, {"state": "failed", "why": why[:500], "ended_at": time.time()}, [])
 
-    def tell_aborted(self, row: StudyRow, r: RoundRow) -> None:
-        """Those that answered learn that nothing came of it; said before it is stored, as in `_opened`."""
-        answers = self._rounds.messages(r.id, outgoing=False)
-        receipts = {h: a.receipt for h, a in _bodies(answers, MaskedAnswer).items()}
-        receipts |= {h: a.receipt for h, a in _bodies(answers, OwnTotal).items()}
-        for hub, receipt in receipts.items():
-            self.send(hub, RoundClosed(receipt.release, "aborted", bytes(32)), row.study)
+    def tell_aborted(self, row: StudyRow, r: RoundRow, hubs: Sequence[str] = ()) -> None:
+        """Those that answered (or only `hubs`) learn that nothing came of it; said before it is stored, as in
+        `_opened`."""
+        for hub, kind in self._rounds.exchanged(r.id, outgoing=False):
+            if kind in ("masked-answer", "own-total") and (not hubs or hub in hubs):
+                body = self._rounds.answer(r.id, hub, kind)
+                kinds: type[MaskedAnswer | OwnTotal] = MaskedAnswer if kind == "masked-answer" else OwnTotal
+                answer = msgspec.msgpack.decode(body, type=kinds)
+                self.send(hub, RoundClosed(answer.receipt.release, "aborted", bytes(32)), row.study)
+
+    def tell_left_out(self, row: StudyRow, r: RoundRow) -> None:
+        """Hubs whose vectors came after the set was fixed."""
+        inside = self._said(r, SurvivorsSaid).survivors.hubs
+        arrived = {hub for hub, kind in self._rounds.exchanged(r.id, outgoing=False) if kind == "masked-answer"}
+        late = sorted(arrived - set(inside))
+        if late:
+            self.tell_aborted(row, r, late)
 
     def send(self, hub: str, body: Struct, study: str) -> None:
         try:
@@ -217,41 +269,71 @@ class Exchange:
     def keep_ticket(self, study: str, hub: str, ticket: Ticket) -> None:
         self._rounds.add_ticket(study, hub, sides.ticket_digest(ticket), msgspec.msgpack.encode(ticket))
 
-    def _offer_again(self, r: RoundRow, answers: Sequence[MessageRow]) -> None:
-        """Open messages once more, byte for byte: after a restart at once, then every few seconds."""
+    def _offer_again(self, r: RoundRow) -> None:
+        """What waits for an answer once more, byte for byte: after a restart at once, then every few seconds."""
         if time.monotonic() - self._offered.get(r.id, 0.0) < ASK_AGAIN_S:
             return
         self._offered[r.id] = time.monotonic()
-        answered = {(m.hub, m.kind) for m in answers}
-        for message in self._rounds.messages(r.id, outgoing=True):
-            if (message.hub, _ANSWER_TO[message.kind]) not in answered:
-                self._desk.send(message.hub, message.envelope)
+        silent = self._silent(r)
+        for kind in _WAITS_FOR[r.state] if silent else ():
+            for message in self._rounds.messages(r.id, kind, outgoing=True):
+                if message.hub in silent:
+                    self._desk.send(message.hub, message.envelope)
 
-    def _sent(self, r: RoundRow, kind: str) -> list[MessageRow]:
-        return [m for m in self._rounds.messages(r.id, outgoing=True) if m.kind == kind]
+    def _silent(self, r: RoundRow) -> list[str]:
+        """Hubs that owe an answer to what was sent last."""
+        answered = set(self._rounds.exchanged(r.id, outgoing=False))
+        sent = self._rounds.exchanged(r.id, outgoing=True)
+        waiting = ((hub, _ANSWERS_TO[kind]) for hub, kind in sent if kind in _WAITS_FOR[r.state])
+        return sorted({hub for hub, kinds in waiting if not any((hub, kind) in answered for kind in kinds)})
 
-    def _silent(self, agreement: Agreement, r: RoundRow, answers: Sequence[MessageRow]) -> list[str]:
-        answered = {(m.hub, m.kind) for m in answers}
-        open_ones = {
-            m.hub for m in self._rounds.messages(r.id, outgoing=True) if (m.hub, _ANSWER_TO[m.kind]) not in answered
-        }
-        return sorted(open_ones) or sorted(agreement.hubs)
+    def _said(self, r: RoundRow, kind: type[T]) -> T:
+        """What was sent in a round, as any of its hubs got it."""
+        tag = str(kind.__struct_config__.tag)
+        return msgspec.msgpack.decode(self._rounds.messages(r.id, tag, outgoing=True)[0].body, type=kind)
+
+    def _answers(self, r: RoundRow, kind: type[T]) -> dict[str, T]:
+        """Hub to answer of one kind, of those that have arrived."""
+        tag = str(kind.__struct_config__.tag)
+        rows = self._rounds.messages(r.id, tag, outgoing=False)
+        return {row.hub: msgspec.msgpack.decode(row.body, type=kind) for row in rows}
 
 
-_ANSWER_TO: Final = {
-    "ticket-call": "ticket-given",
-    "secure-question": "masked-answer",
-    "survivors-said": "echo-answer",
-    "echoes-said": "shares-answer",
-    "own-question": "own-total",
+class _Vectors(Mapping[str, Masked]):
+    """The vectors of a round, read from the store one at a time; notes the receipts that came with them."""
+
+    def __init__(self, rounds: Rounds, round_id: int, hubs: Sequence[str]) -> None:
+        self._rounds, self._round, self._hubs = rounds, round_id, hubs
+        self.receipts: dict[str, Receipt] = {}
+
+    def __getitem__(self, hub: str) -> Masked:
+        answer = msgspec.msgpack.decode(self._rounds.answer(self._round, hub, "masked-answer"), type=MaskedAnswer)
+        self.receipts[hub] = answer.receipt
+        return answer.masked
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hubs)
+
+    def __len__(self) -> int:
+        return len(self._hubs)
+
+
+_WAITS_FOR: Final = {
+    "gathering": ("ticket-call",),
+    "asked": ("secure-question", "own-question"),
+    "masked": ("survivors-said",),
+    "echoed": ("echoes-said",),
+}
+"""State to what was sent last."""
+_ANSWERS_TO: Final = {
+    "ticket-call": ("ticket-given",),
+    "secure-question": ("masked-answer",),
+    "survivors-said": ("echo-answer", "shares-answer"),
+    "echoes-said": ("shares-answer",),
+    "own-question": ("own-total",),
 }
 
 
 def _log_blame(r: RoundRow, what: str, hubs: Sequence[str]) -> None:
     if hubs:
         LOG.warning("round %s of %s: %s %s", r.id, r.study, ", ".join(hubs), what)
-
-
-def _bodies(messages: Sequence[MessageRow], kind: type[T]) -> dict[str, T]:
-    tag = kind.__struct_config__.tag
-    return {m.hub: msgspec.msgpack.decode(m.body, type=kind) for m in messages if m.kind == tag}

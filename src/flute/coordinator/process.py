@@ -70,7 +70,7 @@ class Coordinator:
         hubs = [hub.id for hub in roster.hubs()]
         self.channel.admit(hubs)
         for hub in hubs:
-            _, envelope = self.desk.write(RosterFiles(self.book.files()), hub=hub)
+            _, envelope = self.desk.write(RosterFiles(self.book.files(), self.rounds.head(hub)), hub=hub)
             self.desk.send(hub, envelope)
             self._pushed[hub] = time.monotonic()
 

@@ -10,7 +10,7 @@ from flute.coordinator.rounds import RoundRow, Rounds, StudyRow
 from flute.defaults import DELTA
 from flute.dp.odds import exact_sentence, odds_sentence
 from flute.messages.answer import MaskedAnswer, OwnTotal, Receipt
-from flute.messages.question import SecureQuestion
+from flute.messages.question import SecureQuestion, SurvivorsSaid
 from flute.study.agreement import Agreement
 from flute.study.check import Checked, checked_agreement
 from flute.study.program import tracks
@@ -75,13 +75,14 @@ def study_times(rounds: Rounds, study: str) -> list[dict[str, Any]]:
 
 def _receipt(rounds: Rounds, row: StudyRow, checked: Checked, r: RoundRow) -> ReleaseReceipt:
     agreement = checked.agreement
-    answers = rounds.messages(r.id, outgoing=False)
     receipts: dict[str, Receipt] = {}
-    for message in answers:
-        if message.kind == "masked-answer":
-            receipts[message.hub] = msgspec.msgpack.decode(message.body, type=MaskedAnswer).receipt
-        elif message.kind == "own-total":
-            receipts[message.hub] = msgspec.msgpack.decode(message.body, type=OwnTotal).receipt
+    for hub in summed_hubs(rounds, r):
+        if r.party:
+            receipts[hub] = msgspec.msgpack.decode(rounds.answer(r.id, hub, "own-total"), type=OwnTotal).receipt
+        else:
+            receipts[hub] = msgspec.msgpack.decode(
+                rounds.answer(r.id, hub, "masked-answer"), type=MaskedAnswer
+            ).receipt
     return make_receipt(
         agreement,
         row.digest,
@@ -94,9 +95,16 @@ def _receipt(rounds: Rounds, row: StudyRow, checked: Checked, r: RoundRow) -> Re
     )
 
 
+def summed_hubs(rounds: Rounds, r: RoundRow) -> tuple[str, ...]:
+    """Whose answers are in an opened round's total: the survivor set that the hubs were told."""
+    if r.party:
+        return (r.party,)
+    said = rounds.messages(r.id, "survivors-said", outgoing=True)[0]
+    return msgspec.msgpack.decode(said.body, type=SurvivorsSaid).survivors.hubs
+
+
 def _roster_version(rounds: Rounds, r: RoundRow) -> int:
     """Under which roster a pooled round was asked; 0 for a hub's own answer, whose envelope says it."""
-    for message in rounds.messages(r.id, outgoing=True):
-        if message.kind == "secure-question":
-            return msgspec.msgpack.decode(message.body, type=SecureQuestion).start.terms.roster_version
+    for message in rounds.messages(r.id, "secure-question", outgoing=True):
+        return msgspec.msgpack.decode(message.body, type=SecureQuestion).start.terms.roster_version
     return 0

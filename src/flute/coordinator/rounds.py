@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from flute.coordinator.store import CONSENT, MESSAGE, RESULT, ROUND, SEEN, STUDY, TICKET, TRAFFIC
+from flute.coordinator.store import CONSENT, HEAD, MESSAGE, RESULT, ROUND, SEEN, STUDY, TICKET, TRAFFIC
 from flute.messages.protocol import Ticket
 
 ACTIVE: Final = ("gathering", "asked", "masked", "echoed")
@@ -209,14 +209,53 @@ class Rounds:
                 .on_conflict_do_nothing()
             )
 
-    def messages(self, round_id: int, *, outgoing: bool) -> list[MessageRow]:
+    def exchanged(self, round_id: int, *, outgoing: bool) -> list[tuple[str, str]]:
+        """(hub, kind) of a round's messages in their order, without what is in them."""
+        with self.transaction() as db:
+            rows = db.execute(
+                select(MESSAGE.c.hub, MESSAGE.c.kind)
+                .where(MESSAGE.c.round == round_id, MESSAGE.c.outgoing == int(outgoing))
+                .order_by(MESSAGE.c.id)
+            ).all()
+        return [(str(hub), str(kind)) for hub, kind in rows]
+
+    def messages(self, round_id: int, kind: str, *, outgoing: bool) -> list[MessageRow]:
+        """A round's messages of one kind. Masked answers are large: `message` gives one at a time."""
         with self.transaction() as db:
             rows = db.execute(
                 select(MESSAGE)
-                .where(MESSAGE.c.round == round_id, MESSAGE.c.outgoing == int(outgoing))
+                .where(MESSAGE.c.round == round_id, MESSAGE.c.outgoing == int(outgoing), MESSAGE.c.kind == kind)
                 .order_by(MESSAGE.c.id)
             ).mappings()
             return [MessageRow(r["hub"], r["kind"], r["digest"], r["envelope"], r["body"]) for r in rows]
+
+    def answer(self, round_id: int, hub: str, kind: str) -> bytes:
+        """The body of one answer that has arrived."""
+        with self.transaction() as db:
+            body = db.execute(
+                select(MESSAGE.c.body).where(
+                    MESSAGE.c.round == round_id, MESSAGE.c.hub == hub, MESSAGE.c.kind == kind, MESSAGE.c.outgoing == 0
+                )
+            ).scalar_one()
+        return bytes(body)
+
+    # --- heads of the hubs' journals -------------------------------------------------------------
+
+    def keep_head(self, hub: str, number: int, head: bytes) -> None:
+        """The newest one counts; it proves itself to the hub that signed it, and to nobody else."""
+        with self.transaction() as db:
+            statement = upsert(HEAD).values(hub=hub, number=number, head=head)
+            db.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["hub"], set_={"number": number, "head": head}, where=HEAD.c.number < number
+                )
+            )
+
+    def head(self, hub: str) -> bytes:
+        """Empty where the hub never gave one."""
+        with self.transaction() as db:
+            found = db.execute(select(HEAD.c.head).where(HEAD.c.hub == hub)).scalar_one_or_none()
+        return bytes(found or b"")
 
     # --- results, traffic, nonces ----------------------------------------------------------------
 

@@ -28,7 +28,8 @@ from flute.coordinator.desk import Desk
 from flute.coordinator.exchange import Exchange
 from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
 from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
-from flute.errors import BadMessageError, FluteError, NotInRoster, WrongStudy
+from flute.errors import BadMessageError, FluteError, NotInRoster, ProtocolAbortedError, WrongStudy
+from flute.ledger.heads import read_head_line
 from flute.messages.answer import Consent, MaskedAnswer, OwnTotal, Refused, TicketGiven
 from flute.messages.envelope import Opened
 from flute.messages.question import (
@@ -139,16 +140,35 @@ class Runner:
         if hub != opened.header.sender:
             LOG.warning("%s answered a message to %s; dropped", opened.header.sender, hub)
             return
-        body = msgspec.msgpack.encode(opened.body)
-        self._rounds.add_answer(round_id, hub, opened.header.kind, opened.digest, raw, body)
-        if isinstance(opened.body, TicketGiven):
-            self._exchange.keep_ticket(opened.header.study, hub, opened.body.ticket)
         current = self._rounds.round(round_id)
         if current is None:
             return
+        row = self._study(current.study)
+        try:
+            self._exchange.check_answer(row, current, opened.body)
+        except (BadMessageError, ProtocolAbortedError, NotInRoster) as error:
+            LOG.warning("dropped an answer of %s: %s", hub, error.text)
+            if current.state in ACTIVE and not checked_agreement(row.agreement).agreement.plan.dropouts:
+                self._exchange.fail(row, current, error.text)
+            return
+        body = msgspec.msgpack.encode(opened.body)
+        # a masked answer is large, and carries its hub's own signature: its envelope is not kept besides
+        envelope = b"" if isinstance(opened.body, MaskedAnswer) else raw
+        self._rounds.add_answer(round_id, hub, opened.header.kind, opened.digest, envelope, body)
+        if isinstance(opened.body, MaskedAnswer | OwnTotal):
+            self._keep_head(hub, opened.body.receipt.head)
+        if isinstance(opened.body, TicketGiven):
+            self._exchange.keep_ticket(opened.header.study, hub, opened.body.ticket)
         if current.state == "failed" and isinstance(opened.body, MaskedAnswer | OwnTotal):
-            self._exchange.tell_aborted(self._study(current.study), current)  # it came too late
+            self._exchange.tell_aborted(row, current, [hub])  # it came too late
+        elif current.state in ("masked", "echoed", "opened") and isinstance(opened.body, MaskedAnswer):
+            self._exchange.tell_left_out(row, current)
         self.tick(current.study)
+
+    def _keep_head(self, hub: str, raw: bytes) -> None:
+        head = read_head_line(raw) if raw else None
+        if head is not None:
+            self._rounds.keep_head(hub, head.number, raw)
 
     # --- what time brings ---------------------------------------------------------------------------
 
@@ -236,12 +256,12 @@ class Runner:
     # --- rounds -------------------------------------------------------------------------------------
 
     def _progress(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
-        answers = self._rounds.messages(r.id, outgoing=False)
-        refusal = next((m for m in answers if m.kind == "refused"), None)
-        if refusal is None:
-            return self._exchange.progress(row, agreement, r, answers)
-        self._refused(row, r, refusal)
-        return True
+        refusals = self._rounds.messages(r.id, "refused", outgoing=False)
+        final = [m for m in refusals if msgspec.msgpack.decode(m.body, type=Refused).code not in _REPEATABLE]
+        if final or (refusals and not self._exchange.tolerates(agreement, r, [m.hub for m in refusals])):
+            self._refused(row, r, (final or refusals)[0])
+            return True
+        return self._exchange.progress(row, agreement, r)
 
     def _refused(self, row: StudyRow, r: RoundRow, message: MessageRow) -> None:
         refusal = msgspec.msgpack.decode(message.body, type=Refused)

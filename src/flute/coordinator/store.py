@@ -115,6 +115,13 @@ SEEN: Final = Table(
     Column("forget_at", Integer, nullable=False, index=True),
 )  # fmt: skip
 
+HEAD: Final = Table(
+    "head", METADATA,
+    Column("hub", String, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+)  # fmt: skip
+
 ENROLMENT: Final = Table(
     "enrolment", METADATA,
     Column("hub", String, primary_key=True),

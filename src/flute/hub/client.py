@@ -14,9 +14,11 @@ import msgspec
 from flute.defaults import IMPORT_POLL_S, LOCAL_CALL_TIMEOUT_S
 from flute.errors import Answered, PeerUnreachable
 from flute.http import read_answer
+from flute.hub.change import Change, Confirmation
 from flute.hub.home import HubHome
 from flute.hub.plans import ImportPlan
-from flute.hub.store import HubPolicy
+from flute.hub.store import HubPolicy, Part
+from flute.ledger.charge import Place
 
 
 class HubClient:
@@ -65,6 +67,27 @@ class HubClient:
 
     def set_policy(self, policy: HubPolicy, *, person: str) -> Any:
         return self._call("PUT", "/policy", json={"policy": msgspec.to_builtins(policy), "person": person})
+
+    def allot(self, place: Place, part: Part, *, person: str, reason: str) -> Any:
+        asked = {"place": msgspec.to_builtins(place), "part": msgspec.to_builtins(part)}
+        return self._call("PUT", "/allotments", json={**asked, "person": person, "reason": reason})
+
+    def move(self, source: Place, target: Place, part: Part, *, person: str, reason: str) -> Any:
+        asked = {"source": msgspec.to_builtins(source), "target": msgspec.to_builtins(target)}
+        asked |= {"part": msgspec.to_builtins(part), "person": person, "reason": reason}
+        return self._call("POST", "/allotments/move", json=asked)
+
+    def enrol_steward(self, card: str, *, person: str) -> Any:
+        return self._call("POST", "/stewards", json={"card": card, "person": person})
+
+    def propose(self, change: Change, signature: bytes) -> Any:
+        return self._call("POST", "/changes", json={"change": change, "signature": signature})
+
+    def confirm(self, confirmation: Confirmation) -> Any:
+        return self._call("POST", "/changes/confirm", json=confirmation)
+
+    def drop_change(self, change: bytes, *, person: str, reason: str) -> Any:
+        return self._call("POST", "/changes/drop", json={"change": change, "person": person, "reason": reason})
 
     def close(self) -> None:
         self._http.close()

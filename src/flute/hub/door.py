@@ -17,6 +17,7 @@ import flute
 from flute.cohort.overrides import KeepIn, LeaveOut, Override, SamePerson, TakeBack, Why
 from flute.errors import FluteError, MisuseError
 from flute.http import json_answer, read_json, read_stream
+from flute.hub.budget_door import budget_routes
 from flute.hub.catalogue import Catalogue
 from flute.hub.catalogue_door import catalogue_routes
 from flute.hub.curation import Curator
@@ -24,9 +25,8 @@ from flute.hub.data import Data
 from flute.hub.imports import done
 from flute.hub.parts import Parts
 from flute.hub.plans import ImportPlan
-from flute.hub.status import hub_status, ledger_view, study_view
+from flute.hub.status import hub_status, study_view
 from flute.hub.steward import Steward
-from flute.hub.store import HubPolicy
 from flute.ledger import audit
 from flute.ledger.journal import verify
 from flute.messages.limits import Code, PartyId, Text
@@ -55,11 +55,6 @@ class WithdrawalAsked(Struct, frozen=True, forbid_unknown_fields=True):
     patient: PatientId
     person: PartyId
     reason: Text
-
-
-class PolicyAsked(Struct, frozen=True, forbid_unknown_fields=True):
-    policy: HubPolicy
-    person: PartyId
 
 
 def make_door(steward: Steward, data: Data, catalogue: Catalogue, parts: Parts) -> FastAPI:
@@ -93,19 +88,7 @@ def make_door(steward: Steward, data: Data, catalogue: Catalogue, parts: Parts) 
     _data_routes(app, data)
     app.include_router(catalogue_routes(parts, catalogue))
 
-    @app.get("/policy")
-    def policy() -> Response:
-        return json_answer(msgspec.to_builtins(parts.store.policy()))
-
-    @app.put("/policy")
-    async def set_policy(request: Request) -> Response:
-        asked = read_json(await read_stream(request, MAX_BODY_BYTES), PolicyAsked)
-        policy = await run_in_threadpool(lambda: steward.set_policy(asked.policy, person=asked.person))
-        return json_answer(msgspec.to_builtins(policy))
-
-    @app.get("/ledger")
-    def ledger() -> Response:
-        return json_answer(ledger_view(parts))
+    app.include_router(budget_routes(parts, steward))
 
     @app.get("/audit")
     def history(study: str = "", last: int = 0) -> Response:

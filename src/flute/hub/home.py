@@ -14,6 +14,7 @@ catalogue/        declarations and released statistics        may be backed up
 face.json         digests of the FHIR face's tokens
 intake/           what was read so far, with the hospital's ids   in NO backup
 images/           de-identified images, by pseudonym
+witness.json      where the newest head of the journal is kept; else ../NAME.witness, in NO backup of this folder
 api.socket        the steward's door (Unix socket, owner only)
 """
 

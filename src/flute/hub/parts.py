@@ -52,7 +52,8 @@ class Parts:
             entry.digest,
             self.trust.roster,
             load=lambda: self.store.member(entry.study),
-            save=lambda state: self.store.put_member(entry.study, state),
+            save=lambda state, vector: self.store.put_member(entry.study, state, vector),
+            vector=lambda: self.store.vector(entry.study),
             key=self.signing,
             entropy=self.entropy,
         )

@@ -23,10 +23,10 @@ from flute.hub.service import HubService
 from flute.hub.steward import Steward
 from flute.hub.store import HubStore
 from flute.hub.trusted import Trust
+from flute.hub.witness import open_journal
 from flute.intake.snapshot import SnapshotSource
 from flute.ledger.budget import Ledger
 from flute.ledger.entries import ServiceStarted
-from flute.ledger.journal import Journal
 from flute.messages.channel import Channel
 from flute.transport.identity import load_kit
 from flute.transport.local import LocalChannel, LocalExchange
@@ -44,7 +44,7 @@ def build_parts(home: HubHome, channel: Channel) -> Parts:
     """Open everything in the folder. Raises: KeyFileError, LedgerError, JournalBroken, MisuseError."""
     keys = load_party_keys(home.keys)
     store = HubStore(home.folder)
-    journal = Journal.open(home.journal, keys.signing, create=not home.journal.exists())
+    journal = open_journal(home, keys.signing, store)
     ledger = Ledger(journal, hub_ceilings(store.policy()))
     return Parts(
         me=keys.party,

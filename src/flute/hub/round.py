@@ -24,6 +24,7 @@ from flute.hub.gate import Admitted, fields_of
 from flute.hub.store import HubStore
 from flute.ledger.budget import Reservation
 from flute.ledger.entries import RecordSourceOpened
+from flute.ledger.heads import write_head_line
 from flute.ledger.journal import Journal
 from flute.messages.answer import MaskedAnswer, OwnTotal, Receipt
 from flute.messages.question import SecureQuestion
@@ -53,11 +54,12 @@ class Round:
         if not isinstance(asked, SecureQuestion):
             raise MisuseError("A pooled answer needs a pooled question.")
         question = step_digest(asked.agreement, asked.question, asked.step, asked.attempt, asked.parameters)
-        masked = side.begin(asked.start, question)
+        price = admitted.price
+        masked = side.begin(asked.start, question, price.layout)
         if masked is None:
             _require_unanswered(admitted.reservation)
-            masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)))
-        return MaskedAnswer(masked, _receipt(admitted.reservation))
+            masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)), price.bounds)
+        return MaskedAnswer(masked, self._receipt(admitted.reservation))
 
     def own(self, admitted: Admitted, now: int) -> OwnTotal:
         """This hub's own sum, under its own noise alone."""
@@ -66,7 +68,12 @@ class Round:
             _require_unanswered(admitted.reservation)
             stored = self._vector(admitted, now, hubs=1).astype("<i8").tobytes()
             self._store.keep_own_answer(admitted.release, stored)
-        return OwnTotal(stored, _receipt(admitted.reservation))
+        return OwnTotal(stored, self._receipt(admitted.reservation))
+
+    def _receipt(self, reservation: Reservation) -> Receipt:
+        """With the head as it was then, so that the same answer is given in the same bytes again."""
+        at = reservation.position
+        return Receipt(reservation.release_id, at.line, at.digest, write_head_line(self._journal.head_at(at)))
 
     def _vector(self, admitted: Admitted, now: int, *, hubs: int) -> NDArray[np.int64]:
         data = self._records(admitted, now)
@@ -123,7 +130,3 @@ def _require_unanswered(reservation: Reservation) -> None:
             "The hub was interrupted after it had charged this question and before it had answered it. The charge "
             "stands; the question has to be asked anew, and is charged again."
         )
-
-
-def _receipt(reservation: Reservation) -> Receipt:
-    return Receipt(reservation.release_id, reservation.position.line, reservation.position.digest)

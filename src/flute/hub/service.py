@@ -16,6 +16,7 @@ from msgspec import Struct
 from flute.defaults import MAX_TEXT_CHARS
 from flute.errors import (
     BadMessageError,
+    Equivocation,
     FluteError,
     NotInRoster,
     ProtocolAbortedError,
@@ -39,6 +40,7 @@ from flute.ledger.entries import (
 )
 from flute.ledger.entries import Refused as RefusedLine
 from flute.ledger.entries import StudyClosed as StudyClosedLine
+from flute.ledger.heads import parse_head
 from flute.messages.answer import EchoAnswer, Refused, SharesAnswer, TicketGiven
 from flute.messages.channel import Delivery
 from flute.messages.envelope import (
@@ -48,6 +50,7 @@ from flute.messages.envelope import (
     open_envelope,
     parse_envelope,
 )
+from flute.messages.protocol import Echo
 from flute.messages.question import (
     EchoesSaid,
     OwnQuestion,
@@ -157,7 +160,7 @@ class HubService:
             case SecureQuestion() | OwnQuestion() as question:
                 return self._question(opened, question, len(raw), now)
             case SurvivorsSaid() as said:
-                return self._echo(opened, said, now)
+                return self._survivors(opened, said, now)
             case EchoesSaid() as said:
                 return self._shares(opened, said, now)
             case RoundClosed() as closed:
@@ -221,11 +224,12 @@ class HubService:
         self._p.journal.append(TicketDealt(entry.study, digest), now)
         return TicketGiven(ticket)
 
-    def _echo(self, opened: Opened, said: SurvivorsSaid, now: int) -> EchoAnswer:
+    def _survivors(self, opened: Opened, said: SurvivorsSaid, now: int) -> EchoAnswer | SharesAnswer:
         entry = self._consented_study(opened, now)
-        echo = self._p.side(entry).echo(said.survivors)
-        self._p.journal.append(ProtocolStep(entry.study, "echoed", said.survivors.ctx, opened.digest), now)
-        return EchoAnswer(echo)
+        answer = self._p.side(entry).told(said.survivors)
+        step = "echoed" if isinstance(answer, Echo) else "opened"
+        self._p.journal.append(ProtocolStep(entry.study, step, said.survivors.ctx, opened.digest), now)
+        return EchoAnswer(answer) if isinstance(answer, Echo) else SharesAnswer(answer)
 
     def _shares(self, opened: Opened, said: EchoesSaid, now: int) -> SharesAnswer:
         entry = self._consented_study(opened, now)
@@ -254,6 +258,8 @@ class HubService:
         roster = self._p.trust.update(opened.body.files, now)
         if roster.version != before:
             self._p.journal.append(RosterAccepted(roster.version, roster.digest, roster.content.expires), now)
+        if opened.body.head:
+            self._p.ledger.witnessed(parse_head(opened.body.head))
 
     # --- small pieces -------------------------------------------------------------------------------------
 
@@ -288,8 +294,19 @@ class HubService:
         if reservation is None:
             raise WrongStudy(f"{self._p.me} reserved nothing for the release that this message closes.")
         outcome: Outcome = "released" if closed.outcome == "released" else "aborted"
+        total = closed.total if outcome == "released" else b""
         if self._p.ledger.outcome(closed.release) is None:
-            self._p.ledger.settle(reservation, outcome, now)
+            self._p.ledger.settle(reservation, outcome, now, total=total)
+        elif outcome == "released":
+            self._require_same_total(closed)
+
+    def _require_same_total(self, closed: RoundClosed) -> None:
+        """Raises: Equivocation: this hub was told another total of that release before."""
+        told = self._p.ledger.total(closed.release)
+        if told and told != closed.total:
+            raise Equivocation(
+                f"{self._p.me} was told another total of this release before; the journal holds what was said first."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from flute.ledger.budget import Level, Standing
 from flute.primitives.keys import fingerprint
 from flute.study.agreement import Agreement, read_agreement
 from flute.study.check import Checked, checked_agreement
-from flute.study.protection import guarantees, hub_epsilon
+from flute.study.protection import cautions, guarantees, hub_epsilon
 
 
 def hub_status(parts: Parts) -> dict[str, Any]:
@@ -76,8 +76,9 @@ def agreement_view(checked: Checked, hub: str) -> dict[str, Any]:
         "plan": f"{checked.plan.name}: {checked.plan.summary}",
         "guarantees": [
             {"parties": c.parties, "enclaves": c.enclaves, "holds": c.holds, "because": c.because}
-            for c in guarantees(agreement.mode)
+            for c in guarantees(agreement.mode, agreement.plan)
         ],
+        "cautions": list(cautions(agreement)),
         "unaudited": "The protocol has not been reviewed by anyone outside the project: UNAUDITED.",
         "simulated": agreement.simulated,
     }

@@ -8,19 +8,20 @@ import msgspec
 from msgspec import Struct
 
 from flute.errors import ExactNotAllowed, NoConsent, NotPossible
-from flute.hub.gate import hub_ceilings
+from flute.hub.changes import Changes
+from flute.hub.gate import study_ceilings
 from flute.hub.parts import COORDINATOR, Parts
 from flute.hub.round import floor_holds
-from flute.hub.store import HubPolicy, StudyEntry
+from flute.hub.store import DatasetEntry, HubPolicy, Part, StudyEntry
+from flute.ledger.charge import Amount, Place
 from flute.ledger.entries import (
     ConsentDenied,
     ConsentGranted,
     ConsentWithdrawn,
-    PolicySet,
     RecordSourceOpened,
 )
-from flute.primitives.keys import digest
 from flute.study.agreement import Agreement, read_agreement
+from flute.study.protection import budget_of
 
 
 class Steward:
@@ -29,6 +30,7 @@ class Steward:
     def __init__(self, parts: Parts, lock: threading.RLock) -> None:
         self._p = parts
         self.lock = lock
+        self.changes = Changes(parts, lock)
 
     # --- studies ------------------------------------------------------------------------------------
 
@@ -70,6 +72,7 @@ class Steward:
             raise NotPossible(
                 f"Dataset {dataset.name} has no {', '.join(lacking)}; import it with these, or deny the study."
             )
+        self._require_no_more_patients(agreement, dataset)
         holds = True
         if agreement.mode == "exact" and not self._p.store.policy().exact_allowed:
             raise ExactNotAllowed(
@@ -82,6 +85,17 @@ class Steward:
         return msgspec.structs.replace(
             entry, state="granted", snapshot=dataset.snapshot, floor_holds=holds, decided_at=now
         )
+
+    def _require_no_more_patients(self, agreement: Agreement, dataset: DatasetEntry) -> None:
+        """The room that sums have follows from a public bound; more patients could overflow it.
+
+        Raises: NotPossible: the frozen dataset has more. The steward sees that, before any consent."""
+        found = self._p.sources(dataset.snapshot).size()
+        if found > agreement.max_patients:
+            raise NotPossible(
+                f"Dataset {dataset.name} has {found} patients, and study {agreement.study} allows a hub "
+                f"{agreement.max_patients} (max_patients). Its researcher has to propose it with a larger number."
+            )
 
     def _judge_floor(self, study: str, agreement: Agreement, snapshot: bytes, now: int) -> bool:
         """One look, one yes or no, before any answer; no question is asked again on account of it."""
@@ -101,11 +115,48 @@ class Steward:
     # --- policy -------------------------------------------------------------------------------------
 
     def set_policy(self, policy: HubPolicy, *, person: str) -> HubPolicy:
-        """The owner's ceilings and permissions from now on. What was charged stays charged."""
+        """The owner's ceilings and permissions from now on. What was charged stays charged.
+
+        Raises: NotAllowed: it allows more than before, which needs a second person (`hub.changes`)."""
+        self.changes.set_policy(policy, person=person)
+        return policy
+
+    # --- allotments ---------------------------------------------------------------------------------
+
+    def allot(self, place: Place, wanted: Part, *, person: str, reason: str) -> None:
+        """What a study, a researcher in it or a question may spend in all; journaled.
+
+        Raises: BudgetExceeded: above what encloses it. WrongStudy, NotPossible: no such place."""
         with self.lock:
-            self._p.journal.append(
-                PolicySet(person, digest(msgspec.msgpack.encode(policy)), policy.sentence), self._p.now()
-            )
-            self._p.store.put_policy(policy)
-            self._p.ledger.set_ceilings(hub_ceilings(policy))
-            return policy
+            agreement = self._agreement_of(place)
+            amount = self._amount(wanted, agreement)
+            self._p.ledger.allot(
+                place, agreement.dataset, amount, study_ceilings(agreement), person=person, reason=reason,
+                now=self._p.now(),
+            )  # fmt: skip
+
+    def move(self, source: Place, target: Place, wanted: Part, *, person: str, reason: str) -> None:
+        """Move what is unspent of one allotment to another; journaled. Raises: as `allot`."""
+        with self.lock:
+            amount = self._amount(wanted, self._agreement_of(source))
+            caps = study_ceilings(self._agreement_of(target))
+            self._p.ledger.move(source, target, amount, caps, person=person, reason=reason, now=self._p.now())
+
+    def _agreement_of(self, place: Place) -> Agreement:
+        """Raises: WrongStudy, NotPossible: the agreement knows no such researcher or question."""
+        agreement = read_agreement(self._p.store.study(place.study).agreement)
+        if place.asker not in ("", agreement.researcher):
+            raise NotPossible(f"In study {place.study} {agreement.researcher} asks, nobody else.")
+        if place.question:
+            agreement.question(place.question)
+        return agreement
+
+    def _amount(self, wanted: Part, agreement: Agreement) -> Amount:
+        """Epsilon, at the study's own delta, as what is added up. Of the delta that is set aside for rounding the
+        same proportion as of the dataset's rho, so that all allotments together fit into it as well."""
+        if not wanted.epsilon:
+            return Amount(numbers=wanted.numbers)
+        policy = self._p.store.policy()
+        rho, delta = budget_of(wanted.epsilon, agreement.delta or policy.delta)
+        whole, set_aside = budget_of(policy.epsilon_all, policy.delta)
+        return Amount(rho, min(delta, set_aside * min(1.0, rho / whole)), wanted.numbers)

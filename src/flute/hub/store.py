@@ -21,7 +21,8 @@ from flute.data.variables import Variable
 from flute.defaults import DELTA, DISCLOSURE_FLOOR, EXACT_MAX_NUMBERS, HUB_EPSILON, REPLAY_MEMORY_S
 from flute.defaults.records import CATALOGUE_EPSILON
 from flute.errors import NotPossible, Replayed, WrongStudy
-from flute.messages.limits import Name
+from flute.messages.limits import Count, Name
+from flute.primitives.keys import digest
 
 StudyState = Literal["proposed", "granted", "denied", "withdrawn", "closed"]
 
@@ -36,7 +37,10 @@ CREATE TABLE IF NOT EXISTS study(
 CREATE TABLE IF NOT EXISTS seen(
   message_id BLOB PRIMARY KEY, digest BLOB NOT NULL, reply BLOB, forget_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS own_answer(release BLOB PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS masked(study TEXT PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS policy(id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS next_policy(id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS change(id BLOB PRIMARY KEY, body BLOB NOT NULL);
 """
 _SECRETS_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS member(study TEXT PRIMARY KEY, state BLOB NOT NULL);
@@ -71,6 +75,59 @@ class HubPolicy(Struct, frozen=True, forbid_unknown_fields=True):
             f"{self.epsilon_all:g} a dataset in all, at delta {self.delta:g}; "
             f"{exact}; no exact count under {self.floor} persons; hidden: {', '.join(self.hidden) or 'nothing'}."
         )
+
+
+class Part(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a budget as people say it. `epsilon` at the hub's delta: what a budget of it alone would allow."""
+
+    epsilon: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    numbers: Count = 0
+
+
+def write_policy(policy: HubPolicy) -> bytes:
+    """Canonical bytes: one encoding, whatever way its numbers were typed (3 or 3.0)."""
+    return msgspec.msgpack.encode(msgspec.convert(msgspec.to_builtins(policy), HubPolicy))
+
+
+def policy_digest(policy: HubPolicy) -> bytes:
+    """What the journal's line about it names."""
+    return digest(write_policy(policy))
+
+
+def wider(new: HubPolicy, old: HubPolicy) -> tuple[str, ...]:
+    """In which respects `new` allows more than `old`, in words; none where it allows the same or less."""
+    shown = sorted(set(old.hidden) - set(new.hidden))
+    found = [
+        (new.epsilon > old.epsilon, f"epsilon {new.epsilon:g} a study, {old.epsilon:g} so far"),
+        (new.epsilon_all > old.epsilon_all, f"epsilon {new.epsilon_all:g} a dataset, {old.epsilon_all:g} so far"),
+        (
+            new.epsilon_catalogue > old.epsilon_catalogue,
+            f"epsilon {new.epsilon_catalogue:g} a catalogue entry, {old.epsilon_catalogue:g} so far",
+        ),
+        (new.delta > old.delta, f"delta {new.delta:g}, {old.delta:g} so far"),
+        (new.exact_allowed and not old.exact_allowed, "exact results"),
+        (
+            new.exact_allowed and new.max_numbers > old.max_numbers,
+            f"{new.max_numbers} exact numbers, {old.max_numbers} so far",
+        ),
+        (new.floor < old.floor, f"a disclosure floor of {new.floor}, {old.floor} so far"),
+        (bool(shown), f"{', '.join(shown)}, hidden so far"),
+    ]  # fmt: skip
+    return tuple(words for is_wider, words in found if is_wider)
+
+
+def narrower(one: HubPolicy, other: HubPolicy) -> HubPolicy:
+    """What both allow."""
+    return HubPolicy(
+        epsilon=min(one.epsilon, other.epsilon),
+        epsilon_all=min(one.epsilon_all, other.epsilon_all),
+        epsilon_catalogue=min(one.epsilon_catalogue, other.epsilon_catalogue),
+        delta=min(one.delta, other.delta),
+        exact_allowed=one.exact_allowed and other.exact_allowed,
+        max_numbers=min(one.max_numbers, other.max_numbers),
+        floor=max(one.floor, other.floor),
+        hidden=tuple(sorted({*one.hidden, *other.hidden})),
+    )
 
 
 class DatasetEntry(Struct, frozen=True):
@@ -202,7 +259,31 @@ class HubStore:
 
     def put_policy(self, policy: HubPolicy) -> None:
         with self._write(self._hub) as db:
-            db.execute("INSERT OR REPLACE INTO policy VALUES (1, ?)", (msgspec.msgpack.encode(policy),))
+            db.execute("INSERT OR REPLACE INTO policy VALUES (1, ?)", (write_policy(policy),))
+            db.execute("DELETE FROM next_policy")
+
+    def prepare_policy(self, policy: HubPolicy) -> None:
+        """Before its journal line is written: whichever of the two a crash leaves, the other is here as well."""
+        with self._write(self._hub) as db:
+            db.execute("INSERT OR REPLACE INTO next_policy VALUES (1, ?)", (write_policy(policy),))
+
+    def prepared_policy(self) -> HubPolicy | None:
+        with self._lock:
+            row = self._hub.execute("SELECT body FROM next_policy").fetchone()
+        return None if row is None else msgspec.msgpack.decode(row[0], type=HubPolicy)
+
+    def put_change(self, change: bytes, body: bytes) -> None:
+        """A change that waits for a second person."""
+        with self._write(self._hub) as db:
+            db.execute("INSERT OR REPLACE INTO change VALUES (?,?)", (change, body))
+
+    def changes(self) -> dict[bytes, bytes]:
+        with self._lock:
+            return {bytes(i): bytes(b) for i, b in self._hub.execute("SELECT id, body FROM change ORDER BY rowid")}
+
+    def drop_change(self, change: bytes) -> None:
+        with self._write(self._hub) as db:
+            db.execute("DELETE FROM change WHERE id = ?", (change,))
 
     # --- secrets -------------------------------------------------------------------------------
 
@@ -211,13 +292,26 @@ class HubStore:
             row = self._secrets.execute("SELECT state FROM member WHERE study = ?", (study,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def put_member(self, study: str, state: bytes) -> None:
+    def put_member(self, study: str, state: bytes, vector: bytes | None = None) -> None:
+        """The state; before it, a masked vector that may have to be sent again. It leaves only after both are on
+        disk, so a crash in between loses nothing that anybody has seen. The vector is no secret."""
+        if vector is not None:
+            with self._write(self._hub) as db:
+                db.execute("INSERT OR REPLACE INTO masked VALUES (?,?)", (study, vector))
         with self._write(self._secrets) as db:
             db.execute("INSERT OR REPLACE INTO member VALUES (?,?)", (study, state))
+
+    def vector(self, study: str) -> bytes:
+        """The last masked vector of a study; empty where there was none."""
+        with self._lock:
+            row = self._hub.execute("SELECT vector FROM masked WHERE study = ?", (study,)).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def erase_member(self, study: str) -> None:
         with self._write(self._secrets) as db:
             db.execute("DELETE FROM member WHERE study = ?", (study,))
+        with self._write(self._hub) as db:
+            db.execute("DELETE FROM masked WHERE study = ?", (study,))
 
     @contextmanager
     def _write(self, db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:

@@ -23,6 +23,7 @@ from flute.defaults import MAX_JOURNAL_LINE_BYTES
 from flute.errors import LedgerError, Malformed
 from flute.ledger.chain import Head, Position, Row, Verified, check_chain, check_row, damaged_row
 from flute.ledger.entries import Entry, study_of
+from flute.ledger.heads import is_head_line, read_head_line, write_head_line
 from flute.ledger.journal import JournalView, Line
 
 _MAX_EXPORT_LINE: Final = 8 * MAX_JOURNAL_LINE_BYTES
@@ -124,7 +125,7 @@ def export(journal: JournalView, file: IO[bytes]) -> Position:
             raise LedgerError("The journal's head is missing; run 'flute audit verify'.")
         for row in taken.rows():
             file.write(write_receipt(_receipt(row)) + b"\n")
-        file.write(_write_head(taken.head) + b"\n")
+        file.write(write_head_line(taken.head) + b"\n")
         return Position(taken.head.number, taken.head.digest)
 
 
@@ -136,7 +137,7 @@ def verify_export(path: Path, public: bytes, expected: Position | None = None) -
     try:
         with path.open("rb") as file:
             head = _find_head(file)
-        return check_chain(lambda: _export_rows(path), head, public, expected)
+        return check_chain(lambda: export_rows(path), head, public, expected)
     except OSError as error:
         raise LedgerError(f"The export {path} cannot be read ({error.strerror}).") from error
 
@@ -201,29 +202,6 @@ def _row(raw: bytes) -> Row | None:
     return row if whole and write_receipt(_receipt(row)) == raw else None
 
 
-class _HeadLine(Struct, frozen=True, forbid_unknown_fields=True):
-    head: int
-    digest: str
-    signature: str
-
-
-def _write_head(head: Head) -> bytes:
-    return msgspec.json.encode(_HeadLine(head.number, head.digest.hex(), head.signature.hex()))
-
-
-def _read_head(raw: bytes) -> Head | None:
-    try:
-        shown = msgspec.json.decode(raw, type=_HeadLine)
-        head = Head(shown.head, bytes.fromhex(shown.digest), bytes.fromhex(shown.signature))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        return None
-    return head if 0 <= head.number < 2**63 and _write_head(head) == raw else None
-
-
-def _is_head(raw: bytes) -> bool:
-    return raw.startswith(b'{"head":')
-
-
 def _file_lines(file: IO[bytes]) -> Iterable[bytes]:
     while raw := file.readline(_MAX_EXPORT_LINE):
         yield raw.removesuffix(b"\n")
@@ -234,11 +212,12 @@ def _find_head(file: IO[bytes]) -> Head | None:
     last = b""
     for raw in _file_lines(file):
         last = raw
-    return (_read_head(last) or _NO_HEAD) if _is_head(last) else None
+    return (read_head_line(last) or _NO_HEAD) if is_head_line(last) else None
 
 
-def _export_rows(path: Path) -> Iterator[Row]:
-    """All lines but the last one, if that is a head; what cannot be read is a damaged line."""
+def export_rows(path: Path) -> Iterator[Row]:
+    """The lines of an export that was verified: all but the last one, if that is a
+    head; what cannot be read is a damaged line."""
     with path.open("rb") as file:
         waiting: bytes | None = None
         place = 0
@@ -247,5 +226,5 @@ def _export_rows(path: Path) -> Iterator[Row]:
                 place += 1
                 yield _row(waiting) or damaged_row(place)
             waiting = raw
-        if waiting is not None and not _is_head(waiting):
+        if waiting is not None and not is_head_line(waiting):
             yield _row(waiting) or damaged_row(place + 1)

@@ -4,39 +4,33 @@ Reserve, then read, then settle. A reservation is on disk before `reserve` retur
 whatever happens next: once a row may have been read there is no way back. Settling is bookkeeping.
 
 Levels nest. A charge falls on one account of every level at once (`ceilings.KEYS`) and must fit under every ceiling
-that is set over any of them. What is guaranteed is the ceiling; what is "spent" is bookkeeping.
-`ledger.ceilings` says how amounts add up.
+that is set over any of them, and under every allotment around it (`ledger.allotments`). What is guaranteed is the
+ceiling; what is "spent" is bookkeeping. `ledger.ceilings` says how amounts add up, `ledger.book` what lines say.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Final, NoReturn, final
+from typing import Final, NoReturn, TypeVar, final
 
-from flute.errors import ExactNotAllowed, LedgerError, MisuseError
-from flute.ledger.ceilings import (
-    KEYS,
-    Account,
-    Ceiling,
-    Level,
-    Policy,
-    Standing,
-    require_under,
-    round_down,
-    round_up,
-)
-from flute.ledger.charge import Charge, Outcome
-from flute.ledger.entries import Reserved, Settled, read_entry, write_entry
+from flute.errors import ExactNotAllowed, JournalBroken, LedgerError, MisuseError
+from flute.ledger.allotments import Allotment, level_of
+from flute.ledger.book import KINDS, Book, Charged
+from flute.ledger.budget_entries import AllotmentMoved, Allotted
+from flute.ledger.ceilings import KEYS, Ceiling, Level, Policy, Standing, require_under
+from flute.ledger.chain import Head
+from flute.ledger.charge import Amount, Charge, Outcome, Place
+from flute.ledger.entries import Entry, Reserved, Settled, read_entry, write_entry
 from flute.ledger.journal import Journal, Position
 
-__all__ = ["Ceiling", "Charge", "Ledger", "Level", "Outcome", "Policy", "Reservation", "Standing"]
+__all__ = [
+    "Allotment", "Amount", "Ceiling", "Charge", "Ledger", "Level", "Outcome", "Place", "Policy", "Reservation",
+    "Standing",
+]  # fmt: skip
 
+E = TypeVar("E", Reserved, Allotted, AllotmentMoved)
 _ISSUED_HERE: Final = object()
-_OURS: Final = ("reserved", "settled")
 
 
 @final
@@ -96,14 +90,6 @@ class Reservation:
         raise MisuseError("A reservation cannot be copied or sent; its line in the journal can be named.")
 
 
-@dataclass(slots=True)
-class _Charged:
-    charge: Charge
-    position: Position
-    outcome: Outcome | None = None
-    settled_at: Position | None = None
-
-
 class Ledger:
     """The budget of one hub. All methods may be called from any thread; a second process is kept out by the
     journal. `ceilings`: the hub owner's; at least one over the hub or its persons."""
@@ -111,13 +97,14 @@ class Ledger:
     def __init__(self, journal: Journal, ceilings: Sequence[Ceiling]) -> None:
         """Reads the journal. Raises: LedgerError: it charges one release twice, or settles what it never charged.
         MisuseError: the journal has a ledger already."""
-        self._append = journal.claim(_OURS)
+        self._append = journal.claim(KINDS)
+        self._journal = journal
         self._ceilings = tuple(ceilings)
         self._turn = threading.RLock()
-        self._charged: dict[bytes, _Charged] = {}
-        self._accounts: dict[tuple[Level, str], Account] = {}
-        for line in journal.lines(kinds=_OURS):
-            self._replay(line.entry, line.position)
+        self._book = Book()
+        self._halted = ""
+        for line in journal.lines(kinds=KINDS):
+            self._book.take(line.entry, line.position)
 
     def set_ceilings(self, ceilings: Sequence[Ceiling]) -> None:
         """The owner's new ceilings. What is charged stays; under a lower one there may be nothing left."""
@@ -136,50 +123,58 @@ class Ledger:
         """
         charge = _checked(charge)
         with self._turn:
-            known = self._charged.get(charge.release_id)
+            self._require_running()
+            known = self._book.charged.get(charge.release_id)
             if known is not None:
                 return _again(known, charge)
-            self._require_room(charge, (*self._ceilings, *caps))
-            position = self._append(Reserved(charge), now)
-            self._enter(charge, position)
+            self._require_room(charge, (*self._ceilings, *caps, *self._book.allotments.ceilings(charge)))
+            position = self._write(Reserved(charge), now)
             return Reservation(_ISSUED_HERE, charge, position, fresh=True)
 
-    def settle(self, reservation: Reservation, outcome: Outcome, now: int) -> Position:
+    def settle(self, reservation: Reservation, outcome: Outcome, now: int, *, total: bytes = b"") -> Position:
         """Note how a release ended; its charge stands. The same outcome again changes nothing.
 
-        Raises: MisuseError: another outcome was noted before, or the reservation is another ledger's.
+        total: digest of the opened total, where there is one. Raises: MisuseError: another outcome or total was noted
+        before, or the reservation is another ledger's.
         """
         with self._turn:
-            known = self._charged.get(reservation.release_id)
+            known = self._book.charged.get(reservation.release_id)
             if known is None or known.position != reservation.position:
                 raise MisuseError("This reservation is not of this ledger.")
             if known.outcome is not None and known.settled_at is not None:
-                if known.outcome != outcome:
-                    raise MisuseError(f"This release was settled as {known.outcome}; it cannot become {outcome}.")
+                if (known.outcome, known.total) != (outcome, total):
+                    raise MisuseError(
+                        f"This release was settled as {known.outcome}; it cannot become {outcome}, nor have another "
+                        "total."
+                    )
                 return known.settled_at
-            entry = Settled(known.charge.study, known.charge.release_id, outcome)
-            position = self._append(entry, now)
-            self._close(known, outcome, position)
-            return position
+            return self._write(Settled(known.charge.study, known.charge.release_id, outcome, total), now)
 
     def open(self) -> tuple[Reservation, ...]:
         """Reservations that were never settled (a crash leaves them so). They are charged; none is fresh."""
         with self._turn:
-            waiting = [c for c in self._charged.values() if c.outcome is None]
+            waiting = [c for c in self._book.charged.values() if c.outcome is None]
         return tuple(Reservation(_ISSUED_HERE, c.charge, c.position, fresh=False) for c in waiting)
 
     def find(self, release_id: bytes) -> Reservation | None:
         """The reservation of a release that was charged before, never fresh."""
         with self._turn:
-            known = self._charged.get(release_id)
+            known = self._book.charged.get(release_id)
         return None if known is None else Reservation(_ISSUED_HERE, known.charge, known.position, fresh=False)
 
     def outcome(self, release_id: bytes) -> Outcome | None:
         """How a release ended; None while it is open. Raises: MisuseError: it was never reserved."""
         with self._turn:
-            if release_id not in self._charged:
+            if release_id not in self._book.charged:
                 raise MisuseError("This release was never reserved here.")
-            return self._charged[release_id].outcome
+            return self._book.charged[release_id].outcome
+
+    def total(self, release_id: bytes) -> bytes:
+        """Digest of the total that was opened, as this hub was told; empty where none was. Raises: as `outcome`."""
+        with self._turn:
+            if release_id not in self._book.charged:
+                raise MisuseError("This release was never reserved here.")
+            return self._book.charged[release_id].total
 
     def standing(self, study: str | None = None, caps: Sequence[Ceiling] = ()) -> Standing:
         """Of a study, or of the whole hub; see `account`."""
@@ -188,40 +183,70 @@ class Ledger:
     def account(self, level: Level, key: str, caps: Sequence[Ceiling] = ()) -> Standing:
         """One account. What is left takes the ceilings over its persons and over the hub into account."""
         with self._turn:
-            account = self._accounts.get((level, key), Account())
-            around = {(level, key), (Level.HUB, ""), *((Level.PERSONS, p) for p in account.persons)}
-            if level is Level.HUB:
-                around = {(level, key)}
-            rooms = [room for at in around for room in self._rooms(at, (*self._ceilings, *caps))]
-            unbounded = any("exact" in self._at((Level.PERSONS, p)).modes for p in account.persons)
-            return Standing(
-                level=level,
-                key=key,
-                reserved=round_up(account.rho - account.settled),
-                settled=round_up(account.settled),
-                left=min((round_down(rho) for rho, _, _ in rooms), default=math.inf),
-                delta=round_up(account.delta),
-                delta_left=min((round_down(delta) for _, delta, _ in rooms), default=math.inf),
-                exact_numbers=account.numbers,
-                numbers_left=min((numbers for _, _, numbers in rooms), default=math.inf),
-                exact="exact" in account.modes,
-                unbounded=unbounded,
-            )
+            return self._book.standing(level, key, (*self._ceilings, *caps))
 
-    def _at(self, at: tuple[Level, str]) -> Account:
-        return self._accounts.get(at, Account())
+    def accounts(self) -> tuple[Standing, ...]:
+        """Every account that was ever charged, outermost level first."""
+        with self._turn:
+            return tuple(self._book.standing(level, key, self._ceilings) for level, key in self._book.accounts())
 
-    def _rooms(self, at: tuple[Level, str], ceilings: Sequence[Ceiling]) -> list[tuple[Fraction, Fraction, int]]:
-        account, (level, key) = self._at(at), at
-        over = [c.policy for c in ceilings if c.level is level and c.over(key)]
-        return [
-            (
-                max(Fraction(0), Fraction(p.rho) - account.rho),
-                max(Fraction(0), Fraction(p.delta) - account.delta),
-                max(0, p.max_numbers - account.numbers),
-            )
-            for p in over
-        ]
+    # --- dividing it -------------------------------------------------------------------------------
+
+    def allotments(self) -> tuple[Allotment, ...]:
+        with self._turn:
+            return tuple(self._book.allotments)
+
+    def allot(
+        self, place: Place, persons: str, amount: Amount, caps: Sequence[Ceiling] = (), *, person: str, reason: str,
+        now: int,
+    ) -> Position:  # fmt: skip
+        """What `place` may spend in all, from now on; journaled. `caps`: as in `reserve`.
+
+        Raises: BudgetExceeded: it is above a ceiling that encloses it, or under what it encloses; nothing changed.
+          NotPossible: no such place.
+        """
+        with self._turn:
+            entry = _whole(Allotted(person, place, persons, amount, reason))
+            self._book.allotments.require_fits(entry, (*self._ceilings, *caps))
+            return self._write(entry, now)
+
+    def move(
+        self, source: Place, target: Place, amount: Amount, caps: Sequence[Ceiling] = (), *, person: str, reason: str,
+        now: int,
+    ) -> Position:  # fmt: skip
+        """Move what is unspent of one allotment to another; journaled. `caps`: over the target.
+
+        Raises: as `allot`."""
+        with self._turn:
+            entry = _whole(AllotmentMoved(person, source, target, amount, reason))
+            level = level_of(entry.source)
+            spent = {level: self._book.at((level, entry.source.key))}
+            self._book.allotments.require_moves(entry, (*self._ceilings, *caps), spent)
+            return self._write(entry, now)
+
+    # --- an older copy -----------------------------------------------------------------------------
+
+    def witnessed(self, head: Head) -> None:
+        """What somebody else was given as this journal's head, at any time. Nothing happens where it is in it.
+
+        Raises: BadSignature: not this hub's head. JournalBroken: this journal is an older copy, or another one; from
+          then on nothing is reserved, in this process and after a restart, until a recovery.
+        """
+        try:
+            self._journal.require_head(head)
+        except JournalBroken as error:
+            with self._turn:
+                self._halted = error.text
+            raise
+
+    def _require_running(self) -> None:
+        if self._halted:
+            raise LedgerError(self._halted)
+
+    def _write(self, entry: Entry, now: int) -> Position:
+        position = self._append(entry, now)
+        self._book.take(entry, position)
+        return position
 
     def _require_room(self, charge: Charge, ceilings: Sequence[Ceiling]) -> None:
         over = [c for c in ceilings if c.over(KEYS[c.level](charge))]
@@ -232,44 +257,27 @@ class Ledger:
         for level in Level:
             for ceiling in over:
                 if ceiling.level is level:
-                    require_under(charge, self._at((level, KEYS[level](charge))), ceiling)
+                    require_under(charge, self._book.at((level, KEYS[level](charge))), ceiling)
 
     def _require_one_mode(self, charge: Charge, over: Sequence[Ceiling]) -> None:
-        others = self._at((Level.STUDY, charge.study)).modes - {charge.mode}
+        others = self._book.at((Level.STUDY, charge.study)).modes - {charge.mode}
         if others and not all(c.policy.mixed for c in over if c.level is Level.STUDY):
             raise ExactNotAllowed(
                 f"Study {charge.study} has been asked in {others.pop()} mode; a study is private or exact, not both, "
                 "unless its agreement says so. Propose another study."
             )
 
-    def _enter(self, charge: Charge, position: Position) -> None:
-        self._charged[charge.release_id] = _Charged(charge, position)
-        for level, key in KEYS.items():
-            self._accounts.setdefault((level, key(charge)), Account()).enter(charge)
 
-    def _close(self, known: _Charged, outcome: Outcome, position: Position) -> None:
-        known.outcome, known.settled_at = outcome, position
-        for level, key in KEYS.items():
-            self._accounts[level, key(known.charge)].settled += Fraction(known.charge.rho)
-
-    def _replay(self, entry: Any, position: Position) -> None:
-        if isinstance(entry, Reserved) and entry.charge.release_id not in self._charged:
-            self._enter(entry.charge, position)
-            return
-        known = self._charged.get(entry.release_id) if isinstance(entry, Settled) else None
-        if known is None or known.outcome is not None:
-            raise LedgerError(
-                f"Line {position.line} of the journal charges or settles a release in a way that cannot be; the "
-                "budget cannot be told from it. Nothing may be answered before it was examined."
-            )
-        self._close(known, entry.outcome, position)
+def _whole(entry: E) -> E:
+    """The entry as it will be read from the journal. Raises: MisuseError: a field is out of its bounds."""
+    found = read_entry(write_entry(entry))
+    assert isinstance(found, type(entry))
+    return found
 
 
 def _checked(charge: Charge) -> Charge:
     """The charge as it will be read from the journal. Raises: MisuseError: its price does not fit its mode."""
-    entry = read_entry(write_entry(Reserved(charge)))
-    assert isinstance(entry, Reserved)
-    charge = entry.charge
+    charge = _whole(Reserved(charge)).charge
     private = charge.rho > 0 and charge.numbers == 0
     exact = charge.rho == 0 and charge.delta == 0 and charge.numbers > 0
     if not (private if charge.mode == "private" else exact):
@@ -280,7 +288,7 @@ def _checked(charge: Charge) -> Charge:
     return charge
 
 
-def _again(known: _Charged, charge: Charge) -> Reservation:
+def _again(known: Charged, charge: Charge) -> Reservation:
     if known.charge != charge:
         raise MisuseError(
             f"Release {charge.release_id.hex()[:12]} was reserved before at another price or for another question "

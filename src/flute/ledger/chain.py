@@ -108,6 +108,17 @@ def damaged_row(number: int) -> Row:
     return Row(number, 0, "", b"", b"", b"", b"")
 
 
+def is_signed(head: Head, public: bytes) -> bool:
+    """Whether the hub signed it: only then does it say anything."""
+    return _signed(head, public) is not None
+
+
+def check_head(head: Head, public: bytes) -> Position:
+    """The position that a head vouches for. Raises: BadSignature: the hub did not sign it."""
+    verify(public, head.signature, _head_message(head.number, head.digest))
+    return Position(head.number, head.digest)
+
+
 def check_row(row: Row, public: bytes) -> None:
     """One line by itself, as a receipt shows it. Raises: BadSignature: the hub did not write this very line."""
     content = _content(row)
@@ -135,7 +146,7 @@ def check_chain(
     if trusted is None or (trusted.number, trusted.digest) != (last.line, last.digest):
         raise explain(list(read()), head, trusted, public)
     if expected is not None:
-        _check_expected(expected, last.line, met)
+        check_expected(expected, last.line, met)
     return Verified(last.line, last.digest, first_at, last_at)
 
 
@@ -205,17 +216,22 @@ def _explain_head(lines: int, head: Head | None, trusted: Head | None) -> Journa
     return JournalBroken(text, line=after)
 
 
-def _check_expected(expected: Position, lines: int, met: bytes) -> None:
+def check_expected(expected: Position, lines: int, met: bytes) -> None:
+    """`met`: the digest of line `expected.line`, where the journal's `lines` reach it.
+
+    Raises: JournalBroken: the line that somebody else vouches for is not there."""
     if expected.line > lines:
         raise JournalBroken(
             f"The journal ends at line {lines}, but a receipt of line {expected.line} exists: an older copy was put "
-            "in its place. What it charged since is unknown; nothing may be answered from it.",
+            "in its place. What it charged since is unknown; nothing may be answered from it. Put the newest copy "
+            "back, or run 'flute hub recover'.",
             line=lines + 1,
         )
     if met != expected.digest:
         raise JournalBroken(
             f"Line {expected.line} is not the one that the receipt names: an older copy was put in place and written "
-            "on, or the journal was written anew. It differs at this line or before.",
+            "on, or the journal was written anew. It differs at this line or before. Put the right copy back, or run "
+            "'flute hub recover'.",
             line=expected.line,
         )
 

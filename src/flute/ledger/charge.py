@@ -16,6 +16,45 @@ Outcome = Literal["released", "aborted", "failed"]
 """How a release ended. The charge stands whatever it was."""
 
 
+class Amount(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a budget. rho: zCDP; delta: added deltas; numbers: coordinates opened exactly."""
+
+    rho: Price = 0.0
+    delta: Delta = 0.0
+    numbers: Count = 0
+
+    @property
+    def words(self) -> str:
+        exact = f" and {self.numbers} exact numbers" if self.numbers else ""
+        return f"rho {self.rho!r} (zCDP), delta {self.delta!r}{exact}"
+
+
+class Place(Struct, frozen=True, forbid_unknown_fields=True, order=True):
+    """What an allotment is for: a study, a researcher within it, or a question of that researcher."""
+
+    study: Annotated[StudyId, Meta(min_length=1)]
+    asker: Annotated[str, Meta(max_length=32, pattern=r"^([a-z][a-z0-9-]*)?\Z")] = ""
+    question: Annotated[str, Meta(max_length=64, pattern=r"^([A-Za-z][A-Za-z0-9_.-]*)?\Z")] = ""
+
+    @property
+    def words(self) -> str:
+        study = f"study {self.study}"
+        asker = f"{self.asker} in {study}" if self.asker else study
+        return f"question {self.question} of {asker}" if self.question else asker
+
+    @property
+    def key(self) -> str:
+        return "/".join(part for part in (self.study, self.asker, self.question) if part)
+
+    @property
+    def around(self) -> tuple[Place, ...]:
+        """The places that enclose it, nearest first."""
+        return (
+            *((Place(self.study, self.asker),) if self.question else ()),
+            *((Place(self.study),) if self.asker else ()),
+        )
+
+
 class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     """What one release costs, as the hub itself computed it. The asker states none of it.
 
@@ -41,6 +80,10 @@ class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     """Digest of the frozen records the question was put to."""
     hub_set: MaybeDigest = b""
     """Digest of the hubs whose answers are summed; empty where this hub answers for itself."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.study, self.asker, self.question)
 
     @property
     def price(self) -> str:

@@ -16,6 +16,17 @@ from msgspec import Meta
 
 from flute.defaults import MAX_JOURNAL_LINE_BYTES
 from flute.errors import LedgerError, MisuseError
+from flute.ledger.budget_entries import (
+    AllotmentMoved,
+    Allotted,
+    ChangeConfirmed,
+    ChangeDropped,
+    ChangeProposed,
+    JournalRecovered,
+    StewardEnrolled,
+    StewardRemoved,
+    WitnessKept,
+)
 from flute.ledger.charge import Charge, Outcome, short
 from flute.ledger.data_entries import ByHand, Imported, PersonWithdrawn, QualityAlarm, SnapshotReplaced
 from flute.ledger.line import Line, Short, Word
@@ -126,9 +137,13 @@ class Settled(Line, frozen=True, tag="settled"):
     study: StudyId
     release_id: Digest
     outcome: Outcome
+    total: MaybeDigest = b""
+    """Digest of the opened total as this hub was told; the same at all hubs, or somebody was told another."""
 
     def says(self) -> str:
-        return f"Release {short(self.release_id)} of study {self.study} ended: {self.outcome}. Its charge stands."
+        told = f" The total that was opened: {short(self.total)}." if self.total else ""
+        what = f"Release {short(self.release_id)} of study {self.study} ended: {self.outcome}."
+        return f"{what} Its charge stands.{told}"
 
 
 class RecordSourceOpened(Line, frozen=True, tag="record-source-opened"):
@@ -251,6 +266,8 @@ Entry = (
     | StudyProposed | ConsentGranted | ConsentDenied | ConsentWithdrawn | StudyClosed
     | QuestionReceived | Refused | Reserved | Settled | RecordSourceOpened | Released | Resent | ProtocolStep
     | TicketDealt | TicketBurnt | KeyMade | KeyErased | PolicySet | RosterAccepted | PersonAct
+    | Allotted | AllotmentMoved | StewardEnrolled | StewardRemoved | ChangeProposed | ChangeConfirmed | ChangeDropped
+    | WitnessKept | JournalRecovered
 )  # fmt: skip
 """The closed set."""
 

@@ -107,32 +107,44 @@ def open_to_write(path: Path, key: SigningKey, *, create: bool) -> sqlite3.Conne
 
     Raises: LedgerError: there is none. sqlite3.Error: the file is no database, or cannot be written.
     """
-    if not path.is_file() and not create:
-        raise LedgerError(
-            f"There is no journal at {path}. This hub had one: its budget and audit log are in it. Restore it from "
-            "its backup; do not start with a new one."
-        )
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        _sync_folder(path.parent)
+    if not path.is_file():
+        if not create:
+            raise LedgerError(
+                f"There is no journal at {path}. This hub had one: its budget and audit log are in it. Restore it "
+                "from its backup; do not start with a new one."
+            )
+        _create(path, key)
+    return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=JOURNAL_BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}")
-        if create and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            _create(connection, key)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _create(connection: sqlite3.Connection, key: SigningKey) -> None:
-    with transaction(connection):
-        for statement in OBJECTS.values():
-            connection.execute(statement)
-        head = make_head(key, 0, genesis(key.public))
-        connection.execute("INSERT INTO head VALUES (1, ?, ?, ?)", head)
+def _create(path: Path, key: SigningKey) -> None:
+    """Whole or not at all: a kill half way leaves no file that could pass for a journal somebody emptied."""
+    new = path.with_name(f"{path.name}.new")
+    for left in (new, *(new.with_name(f"{new.name}{end}") for end in ("-wal", "-shm"))):
+        left.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    connection = _connect(new)
+    try:
+        with transaction(connection):
+            for statement in OBJECTS.values():
+                connection.execute(statement)
+            head = make_head(key, 0, genesis(key.public))
+            connection.execute("INSERT INTO head VALUES (1, ?, ?, ?)", head)
+    finally:
+        connection.close()  # the last one: it leaves one file that holds everything
+    new.rename(path)
+    _sync_folder(path.parent)
 
 
 def restore_schema(connection: sqlite3.Connection) -> None:

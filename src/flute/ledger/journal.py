@@ -3,7 +3,8 @@
 Durable: WAL with synchronous=FULL; `append` returns after the fsync, lines and signed head in one transaction.
 One writer: a lock beside the file, and every write checks that the head is still the one it last wrote, so
 that a second writer who got past the lock cannot add to what the first one decided on.
-Readers (`JournalView`) work at the same time, from any process, each on a consistent snapshot.
+Readers (`JournalView`) work at the same time, from any process.
+Witnessed: with a `Witness`, a line is acknowledged only when its signed head is kept outside this folder as well.
 `ledger.chain` says what the chain shows and what it cannot.
 """
 
@@ -12,133 +13,63 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from flute.errors import JournalBroken, LedgerError, MisuseError
-from flute.ledger.chain import Head, Position, Row, Verified, check_chain, make_head, make_row
-from flute.ledger.entries import Entry, kind_of, read_entry, write_entry
-from flute.ledger.file import (
-    COLUMNS,
-    as_row,
-    open_to_read,
-    open_to_write,
-    read_head,
-    restore_schema,
-    take_lock,
-    transaction,
-)
+from flute.ledger.budget_entries import WitnessKept
+from flute.ledger.chain import Head, Position, Row, Verified, check_head, make_head, make_row
+from flute.ledger.entries import Entry, kind_of, write_entry
+from flute.ledger.file import COLUMNS, as_row, open_to_write, read_head, restore_schema, take_lock, transaction
+from flute.ledger.view import JournalView, Line, Snapshot, verify
+from flute.ledger.witness import Witness
 from flute.primitives.keys import SigningKey
 
 __all__ = ["Journal", "JournalView", "Line", "Position", "Snapshot", "Verified", "verify"]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A journal line for readers. `at`: Unix seconds."""
-
-    position: Position
-    at: int
-    kind: str
-    entry: Entry
-
-
-class Snapshot:
-    """One consistent state of a journal; lines that are appended meanwhile are not in it."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self.head = read_head(connection)
-
-    def rows(self, start: int = 1, kinds: Sequence[str] = ()) -> Iterator[Row]:
-        """Stored lines by number, from `start` on, of `kinds` (all where none is named)."""
-        marks = ", ".join("?" * len(kinds))
-        where = f"AND kind IN ({marks})" if kinds else ""
-        query = f"SELECT {COLUMNS} FROM line WHERE number >= ? {where} ORDER BY number"  # noqa: S608 marks only
-        number = start - 1
-        try:
-            for values in self._connection.execute(query, (start, *kinds)):
-                number = values[0]
-                yield as_row(values)
-        except sqlite3.DatabaseError as error:
-            raise JournalBroken(
-                f"The journal's file is damaged: nothing after line {number} can be read. Restore its backup.",
-                line=number + 1,
-            ) from error
-
-
-class JournalView:
-    """Reading a journal, also while the hub writes it. Checks nothing: `verify` does."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        """Raises: LedgerError: there is no journal. JournalBroken: the file is none."""
-        connection = open_to_read(self.path)
-        try:
-            try:
-                connection.execute("BEGIN")
-                taken = Snapshot(connection)
-            except sqlite3.DatabaseError as error:
-                raise JournalBroken(
-                    f"{self.path.name} holds no journal, or its file is damaged. Restore it from its backup.", line=1
-                ) from error
-            yield taken
-        finally:
-            connection.close()
-
-    def lines(self, start: int = 1, kinds: Sequence[str] = ()) -> Iterator[Line]:
-        """Lines by number, from `start` on, of `kinds` (all where none is named)."""
-        with self.snapshot() as taken:
-            for row in taken.rows(start, kinds):
-                yield Line(Position(row.number, row.digest), row.at, row.kind, read_entry(row.body))
-
-    def row(self, number: int) -> Row:
-        """Raises: LedgerError: no such line."""
-        with self.snapshot() as taken:
-            row = next(taken.rows(number), None)
-        if row is None or row.number != number:
-            raise LedgerError(f"The journal has no line {number}.")
-        return row
-
-    def head(self) -> Position:
-        """The last line as the head names it (line 0 where there is none yet)."""
-        with self.snapshot() as taken:
-            if taken.head is None:
-                raise JournalBroken("The journal's head is missing; run 'flute audit verify'.", line=1)
-            return Position(taken.head.number, taken.head.digest)
 
 
 class Journal(JournalView):
     """The one writer of a journal. `Journal.open` makes it; all methods may be called from any thread."""
 
     def __init__(
-        self, path: Path, key: SigningKey, connection: sqlite3.Connection, lock: int, last: Position
+        self,
+        path: Path,
+        key: SigningKey,
+        connection: sqlite3.Connection,
+        lock: int,
+        found: Verified,
+        witness: Witness | None,
     ) -> None:
         super().__init__(path)
         self._key = key
         self._connection: sqlite3.Connection | None = connection
         self._lock = lock
-        self._last = last
+        self._last = found.position
         self._turn = threading.RLock()
         self._file = _identity(path)
         self._claimed: set[str] = set()
+        self._witness = witness
+        self._first: tuple[Entry, ...] = ()
+        self._stopped = ""
 
     @classmethod
     def open(
-        cls, path: Path, signing_key: SigningKey, *, expected: Position | None = None, create: bool = True
+        cls,
+        path: Path,
+        signing_key: SigningKey,
+        *,
+        expected: Position | None = None,
+        create: bool = True,
+        witness: Witness | None = None,
     ) -> Journal:
         """Take the journal for writing, after checking every line of it.
 
         `expected`: the newest position that somebody else vouches for, where there is one. `create`: make it
-        where there is none; a hub that has enrolled says False, since a lost journal is a lost budget.
+        where there is none; a hub that has enrolled says False, since a lost journal is a lost budget. `witness`:
+        gets every head before its line is acknowledged, and is asked now whether there were later ones.
 
-        Raises: LedgerError: another process writes it, there is none, its schema was altered.
+        Raises: LedgerError: another process writes it, there is none, its schema was altered, the witness is gone.
           JournalBroken: see `verify`.
         """
         lock = take_lock(path)
@@ -147,7 +78,9 @@ class Journal(JournalView):
             connection = open_to_write(path, signing_key, create=create)
             verified = verify(path, signing_key.public, expected)
             restore_schema(connection)
-            return cls(path, signing_key, connection, lock, verified.position)
+            journal = cls(path, signing_key, connection, lock, verified, witness)
+            journal._ask_witness()
+            return journal
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -160,10 +93,28 @@ class Journal(JournalView):
     def public(self) -> bytes:
         return self._key.public
 
+    def head_at(self, position: Position) -> Head:
+        """The head that this journal had when `position` was its last line; for somebody else to keep."""
+        return make_head(self._key, position.line, position.digest)
+
     @property
     def last(self) -> Position:
         """The last line that this writer wrote or found."""
         return self._last
+
+    def require_head(self, head: Head) -> None:
+        """A head that this hub gave away must be in its journal. One that is not is kept in the witness, so that a
+        restart does not forget it.
+
+        Raises: BadSignature: this hub did not sign it. JournalBroken: this journal is an older copy, or another one.
+        """
+        position = check_head(head, self.public)
+        try:
+            self.require_position(position, self.public)
+        except JournalBroken:
+            if self._witness is not None:
+                self._witness.accuse(head)
+            raise
 
     def append(self, entry: Entry, now: int) -> Position:
         """Write one line; it is on disk when this returns. Raises: see `append_all`."""
@@ -180,6 +131,19 @@ class Journal(JournalView):
             raise MisuseError(f"Lines of kind {', '.join(taken)} are written by the ledger alone.")
         return self._append(entries, now)
 
+    def append_sealed(self, rows: Iterable[Row]) -> int:
+        """Put back lines that this hub sealed before and that follow the last one, as an export holds them; gives
+        their number. All or none. The caller has verified the chain they come from."""
+        with self._turn:
+            taken = list(rows)
+            if taken:
+                last = Position(taken[-1].number, taken[-1].digest)
+                head = make_head(self._key, last.line, last.digest)
+                self._write(taken, head)
+                self._last = last
+                self._tell_witness(head)
+            return len(taken)
+
     def claim(self, kinds: Iterable[str]) -> Callable[[Entry, int], Position]:
         """From now on lines of `kinds` are appended by the function returned, and by nothing else: two budgets kept
         in one journal would each allow what only one may. Raises: MisuseError: somebody else claimed them."""
@@ -190,18 +154,20 @@ class Journal(JournalView):
         return lambda entry, now: self._append((entry,), now)[-1]
 
     def _append(self, entries: Sequence[Entry], now: int) -> tuple[Position, ...]:
-        bodies = [(kind_of(entry), write_entry(entry)) for entry in entries]
-        if not bodies:
+        if not entries:
             return ()
         with self._turn:
+            bodies = [(kind_of(entry), write_entry(entry)) for entry in (*self._first, *entries)]
             last, rows = self._last, []
             for kind, body in bodies:
                 row = make_row(self._key, last.line + 1, now, kind, body, last.digest)
                 last = Position(row.number, row.digest)
                 rows.append(row)
-            self._write(rows, make_head(self._key, last.line, last.digest))
-            self._last = last
-        return tuple(Position(row.number, row.digest) for row in rows)
+            head = make_head(self._key, last.line, last.digest)
+            self._write(rows, head)
+            self._last, self._first = last, ()
+            self._tell_witness(head)
+        return tuple(Position(row.number, row.digest) for row in rows[-len(entries) :])
 
     def close(self) -> None:
         """Let another process take the journal. Closing twice does no harm."""
@@ -219,7 +185,36 @@ class Journal(JournalView):
     ) -> None:
         self.close()
 
+    def _ask_witness(self) -> None:
+        if self._witness is None:
+            return
+        heads = self._witness.heads(self.public)
+        for head in heads:
+            self.require_position(Position(head.number, head.digest), self.public)
+        known = next(self.lines(kinds=("witness-kept",)), None) is not None
+        if known and not heads:
+            raise LedgerError(
+                f"The witness {self._witness.place} is gone, so nobody can tell whether this journal is an older "
+                "copy. Put it back, or run 'flute hub recover'."
+            )
+        if not known:
+            self._first = (WitnessKept(),)  # with the next line: opening has no clock
+        self._tell_witness(self.signed_head())
+
+    def _tell_witness(self, head: Head) -> None:
+        """The line is on disk and not acknowledged yet. If the witness fails, what is decided on what this process
+        knows would not count the line: it writes nothing more."""
+        if self._witness is None:
+            return
+        try:
+            self._witness.advance(head)
+        except LedgerError as error:
+            self._stopped = error.text
+            raise
+
     def _write(self, rows: Sequence[Row], head: Head) -> None:
+        if self._stopped:
+            raise LedgerError(self._stopped)
         if self._connection is None:
             raise MisuseError("The journal was closed; open it again before writing.")
         if _identity(self.path) != self._file:
@@ -257,17 +252,6 @@ class Journal(JournalView):
                 f"The journal's file was altered while the hub ran, at line {self._last.line} or after. Nothing was "
                 "written; stop the hub service and run 'flute audit verify'."
             )
-
-
-def verify(path: Path, public_key: bytes, expected: Position | None = None) -> Verified:
-    """Check every line against the chain and the signed head; may run while the hub writes.
-
-    Raises: JournalBroken: names the first line that shows it and what was done: changed, dropped, inserted,
-      reordered, truncated, head forged or set back; with `expected`, an older copy in its place.
-      LedgerError: there is no journal.
-    """
-    with JournalView(path).snapshot() as taken:
-        return check_chain(taken.rows, taken.head, public_key, expected)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -11,16 +11,21 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from flute.defaults import MAX_VECTOR
-from flute.messages.limits import Code, Count, Digest, Text
+from flute.messages.limits import Code, Count, Digest, JournalHead, Text
 from flute.messages.protocol import Echo, Masked, Shares, StudyKey, Ticket
 
 
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the hub's journal says that this answer was paid for."""
+    """Where the hub's journal says that this answer was paid for.
+
+    head: the journal's head at that line, signed by the hub, for the coordinator to keep: an older copy that is
+    restored lacks it. Empty where the hub gives none.
+    """
 
     release: Digest
     line: Count
     digest: Digest
+    head: JournalHead = b""
 
 
 class Consent(Struct, frozen=True, forbid_unknown_fields=True, tag="consent"):

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from flute.defaults import MAX_HUBS
-from flute.messages.limits import Code, Count, Digest, Name, Signature, StudyId, Text
+from flute.messages.limits import Code, Count, Digest, JournalHead, Name, Signature, StudyId, Text
 from flute.messages.protocol import Echoes, Start, StudyKey, Survivors
 
 Parameters = Annotated[tuple[float, ...], Meta(max_length=100_000)]
@@ -74,9 +74,13 @@ class RoundClosed(Struct, frozen=True, forbid_unknown_fields=True, tag="round-cl
 
 
 class RosterFiles(Struct, frozen=True, forbid_unknown_fields=True, tag="roster-files"):
-    """TUF metadata; it proves itself by the owners' signatures, whoever hands it over."""
+    """TUF metadata; it proves itself by the owners' signatures, whoever hands it over.
+
+    head: the newest head of this hub's journal that the coordinator was given; the hub's own signature proves it.
+    """
 
     files: Annotated[dict[FileName, Annotated[bytes, Meta(max_length=512 * 1024)]], Meta(max_length=8)]
+    head: JournalHead = b""
 
 
 class StudyClosed(Struct, frozen=True, forbid_unknown_fields=True, tag="study-closed"):
