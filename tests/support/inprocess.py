@@ -49,12 +49,15 @@ class ArraySource:
     def snapshot(self) -> bytes:
         return hashlib.sha256(repr(sorted(self.columns.items())).encode()).digest()
 
+    def size(self) -> int:
+        return len(next(iter(self.columns.values())))
+
     def open(self, variables: Sequence[Variable]) -> Dataset:
         absent = sorted({v.name for v in variables} - set(self.columns))
         if absent:
             raise Unmappable(f"The records have no {', '.join(absent)}.")
         self.opened.append(tuple(v.name for v in variables))
-        size = len(next(iter(self.columns.values())))
+        size = self.size()
         raw = {v.name: np.array(list(self.columns[v.name]), dtype=object) for v in variables}
         return Dataset(
             np.array([f"p{i}" for i in range(size)]),

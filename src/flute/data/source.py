@@ -20,6 +20,10 @@ class RecordSource(Protocol):
         """32-byte digest of the frozen content: the same digest means the same rows."""
         ...
 
+    def size(self) -> int:
+        """How many patients there are; opens no column. Raises: Unreachable."""
+        ...
+
     def open(self, variables: Sequence[Variable]) -> Dataset:
         """Read those columns and no others.
 

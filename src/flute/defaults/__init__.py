@@ -11,14 +11,23 @@ MAX_ID_CHARS: Final = 64
 MAX_TEXT_CHARS: Final = 2_000
 """Longest human sentence a message may carry; a record would not fit in what is left of it (it is fixed text)."""
 MAX_VECTOR: Final = 4_000_000
-"""Coordinates of one masked vector: 32 MB of 64-bit words, half of MAX_ENVELOPE_BYTES."""
-MAX_HUBS: Final = 30
-"""Complete graph up to here (SECAGG: k-regular beyond)."""
+"""Coordinates of one step that is computed in memory; noise and rounding are charged for up to so many."""
+MAX_STREAMED_VECTOR: Final = 2**31
+"""Coordinates of one masked vector that travels in blocks: 4 GB at 16 bits, 17 GB at 64; a key gives 32 GiB."""
+BLOCK_COORDINATES: Final = 6_000_000
+"""Coordinates of one block of a masked vector (12 MB at 16 bits, 48 MB at 64, below MAX_ENVELOPE_BYTES); what hub
+and coordinator hold in memory at a time."""
+MAX_HUBS: Final = 200
+"""Hubs of one study."""
+COMPLETE_GRAPH_HUBS: Final = 30
+"""Up to here every hub shares a mask with every other; beyond, with as many as the corruption bound asks for."""
+MIN_NEIGHBOURS: Final = 20
+"""Beyond COMPLETE_GRAPH_HUBS: masks are cheap (0.25 ms per million 16-bit numbers), a corruption bound is a guess."""
 SENTINELS: Final = 4
 """Coordinates of 1 that every masked vector ends with: their sum is the number of hubs, or the total is garbage
-(missed with probability 2^-256)."""
-MAX_SEALED_SHARES_BYTES: Final = 1_024
-"""One hub's pair of ticket shares with commitment paths (about 620 at 30 hubs), encrypted."""
+(missed with probability 2^-256 at 64 bits a number, 2^-84 at 21, 2^-64 at 16)."""
+SEALED_SHARES_BYTES: Final = 82
+"""One hub's pair of ticket shares (33 bytes each) and the tag of their encryption."""
 MAX_TICKET_JUMP: Final = 1_000
 """Tickets of one hub that may be skipped at once: each costs every peer one key derivation (3 us)."""
 MAX_ROSTER_HUBS: Final = 4 * MAX_HUBS
@@ -47,6 +56,11 @@ MAX_CLOCK_SKEW_S: Final = 120
 REPLAY_MEMORY_S: Final = MESSAGE_LIFETIME_S + 2 * MAX_CLOCK_SKEW_S
 ROUND_TIMEOUT_S: Final = 60.0
 """A round in which a hub stays silent this long is given up and repeated with fresh tickets."""
+STRAGGLER_S: Final = 5.0
+"""Once enough hubs have answered, the others get this much longer; a study that tolerates dropouts would otherwise
+wait ROUND_TIMEOUT_S at every step for a hub that is away."""
+STRAGGLER_AGAIN_S: Final = 0.5
+"""The same for hubs that the study's last round did without: a hub that is back answers within this."""
 ROUND_ATTEMPTS: Final = 3
 """Each attempt that a hub answered is charged, so few."""
 RELAY_RESTART_S: Final = 0.2
@@ -74,12 +88,14 @@ MIN_HUB_SIGMA: Final = 3.0
 GRID_HUB_SIGMA: Final = 1_000.0
 """Scale is chosen so that a hub's own noise has this deviation on the grid: rounding then costs < 1 %."""
 MAX_HUB_SIGMA: Final = 64 * GRID_HUB_SIGMA
-"""On the grid. Long vectors and small budgets need a finer grid; 4,096 draws per coordinate is where drawing
-gets slow (some 25 microseconds each)."""
+"""On the grid. Long vectors and small budgets need a finer grid; noise can be drawn up to 124,800 (`dp.noise`)."""
 DISCLOSURE_FLOOR: Final = 10
 """No exact cell under this many persons. It limits singling out; it is not differential privacy."""
 EXACT_MAX_NUMBERS: Final = 5_000
 """Numbers a hub lets be opened exactly per study, all iterations counted, until its owner sets another."""
+MAX_PATIENTS: Final = 1_000_000
+"""Patients of one hub's dataset, until a study says otherwise: above any cohort of one disease. It only sets how much
+room sums have (32 bits here, where 1,000 patients would fit into 21)."""
 COLLUDING: Final = 1
 """Hubs that may collude with the coordinator (DESIGN section 3: one of three)."""
 MIN_HUBS: Final = 3

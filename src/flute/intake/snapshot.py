@@ -169,6 +169,12 @@ class SnapshotSource:
         connection.close()
         return [row[0] for row in found]
 
+    def size(self) -> int:
+        connection = _opened(self._root, self._digest)
+        (found,) = connection.execute("SELECT count(*) FROM snapshot").fetchone() or (0,)
+        connection.close()
+        return int(found)
+
     def open(self, variables: Sequence[Variable]) -> Dataset:
         """Read the pseudonyms and the columns of `variables`, no others.
 

@@ -119,7 +119,8 @@ def _study(agreement: Agreement, outcome: Outcome) -> StudyReport:
             for hub, c in sorted(agreement.conditions.items())
         ),
         cells=tuple(
-            ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test) for c in guarantees(agreement.mode)
+            ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test)
+            for c in guarantees(agreement.mode, agreement.plan)
         ),
         questions=tuple(
             QuestionReport(q.id, str(q.what.__struct_config__.tag), q.scope, q.share or None)
@@ -150,6 +151,7 @@ def _agreement_rows(agreement: Agreement, numbers: int) -> tuple[Row, ...]:
         Row("Fields", ", ".join(agreement.fields())),
         Row("Protection", protection),
         Row("Hubs that may collude", str(agreement.plan.colluding)),
+        Row("Hubs that may be missing from a sum", str(agreement.plan.dropouts)),
         Row("Code of the algorithms", agreement.code.hex()[:16]),
     )
 

@@ -15,12 +15,12 @@ from msgspec import Meta, Struct
 
 from flute.algorithms.contract import Mode, Scope, Setting, Spec, StudyVariable
 from flute.algorithms.registry import algorithm_for
-from flute.defaults import MAX_HUBS
+from flute.defaults import MAX_HUBS, MAX_PATIENTS
 from flute.errors import BadSignature, Malformed, TooLarge, WrongStudy
 from flute.messages.limits import Digest, Name, PartyId, Seconds, StudyId, Text
 from flute.primitives.keys import SigningKey, digest, verify
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_AGREEMENT_BYTES: Final = 256 * 1024
 _SIGNED: Final = b"flute/agreement/v1"
 
@@ -35,10 +35,17 @@ class HubConditions(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanChoice(Struct, frozen=True, forbid_unknown_fields=True):
-    """How answers are protected, and how many hubs may collude with the coordinator."""
+    """How answers are protected, how many hubs may collude with the coordinator, and how many may be missing.
+
+    dropouts: hubs without whose answers a sum may still be opened; the noise of the others then has to do.
+    echo: hubs sign the set of answers before they open its sum. Without it a round takes two messages instead of
+    three, and a coordinator that lies can reach smaller sets: only for one that is trusted to be honest but curious.
+    """
 
     name: Name = "secagg"
     colluding: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 1
+    dropouts: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 0
+    echo: bool = True
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +84,8 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     """Digest of the algorithm code that hubs run; the roster must approve it."""
     simulated: bool = False
     """True: every record is simulated, and every result says SIMULATED."""
+    max_patients: Annotated[int, Meta(ge=1, le=10**9)] = MAX_PATIENTS
+    """No hub has more patients in the dataset: a public bound, from which the room that sums need follows."""
 
     @property
     def setting(self) -> Setting:

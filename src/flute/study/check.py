@@ -18,7 +18,7 @@ from flute.algorithms.registry import algorithm_for
 from flute.errors import StudyFileError
 from flute.study.agreement import Agreement, Question, read_agreement
 from flute.study.lines import Lines, line_of
-from flute.study.protection import Price, prices
+from flute.study.protection import Price, most_dropouts, prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,26 @@ def _check_plan(agreement: Agreement, lines: Lines) -> Plan:
             f"single hub's answer. Write 'colluding: {n - 2}', or ask more hubs to take part.",
             line=line_of(lines, "plan", "colluding"),
         )
+    _check_dropouts(agreement, lines)
     return plan
+
+
+def _check_dropouts(agreement: Agreement, lines: Lines) -> None:
+    n, c, missing = len(agreement.hubs), agreement.plan.colluding, agreement.plan.dropouts
+    line = line_of(lines, "plan", "dropouts")
+    if missing and agreement.mode == "exact":
+        raise StudyFileError(
+            "Without noise every sum must contain all hubs, since two sums that differ by one hub reveal that hub: "
+            "write 'dropouts: 0', or ask for private results.",
+            line=line,
+        )
+    most = most_dropouts(agreement)
+    if missing > most:
+        raise StudyFileError(
+            f"Of {n} hubs, {c} of them colluding, at most {most} may be missing from a sum, not {missing}: a smaller "
+            f"one could be opened twice, or would say too much about each hub. Write 'dropouts: {most}'.",
+            line=line,
+        )
 
 
 def _check_time(agreement: Agreement, lines: Lines) -> None:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from msgspec import Meta, Struct
 
-from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, Spec, StudyVariable
+from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, RobustMean, Spec, StudyVariable
 from flute.data.variables import Variable
-from flute.defaults import COLLUDING, DELTA, EXACT_MAX_NUMBERS, MAX_HUBS, MAX_ID_CHARS, MAX_TEXT_CHARS
+from flute.defaults import COLLUDING, DELTA, EXACT_MAX_NUMBERS, MAX_HUBS, MAX_ID_CHARS, MAX_PATIENTS, MAX_TEXT_CHARS
 from flute.errors import Malformed, StudyFileError, TooLarge
 from flute.messages.limits import Name, PartyId
 from flute.study.agreement import (
@@ -36,6 +36,7 @@ _ALGORITHMS: Final[dict[str, type[Struct]]] = {
     "describe": Describe,
     "logistic-regression": LogisticRegression,
     "evaluate": Evaluate,
+    "robust-mean": RobustMean,
 }
 _QUESTION_FIELDS: Final = ("algorithm", "share", "per_hub")
 """What every question may hold besides its algorithm's own elements."""
@@ -81,6 +82,8 @@ class FileExact(Struct, frozen=True, forbid_unknown_fields=True):
 class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "secagg"
     colluding: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = COLLUDING
+    dropouts: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 0
+    echo: bool = True
 
 
 class StudyFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +101,7 @@ class StudyFile(Struct, frozen=True, forbid_unknown_fields=True):
     variables: Annotated[dict[Any, Any], Meta(min_length=1, max_length=256)]
     questions: Annotated[dict[Any, Any], Meta(min_length=1, max_length=64)]
     dataset: Name = "records"
+    max_patients: Annotated[int, Meta(ge=1, le=10**9)] = MAX_PATIENTS
     missing: Literal["drop", "indicate"] = "drop"
     plan: FilePlan = FilePlan()
     budget: FileBudget | None = None
@@ -142,7 +146,7 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         variables=tuple(
             _variable(name, raw, mode, lines) for name, raw in _named(file.variables, "variables", lines)
         ),
-        plan=PlanChoice(file.plan.name, file.plan.colluding),
+        plan=PlanChoice(file.plan.name, file.plan.colluding, file.plan.dropouts, file.plan.echo),
         mode=mode,
         epsilon=file.budget.epsilon if file.budget else 0.0,
         delta=file.budget.delta if file.budget else 0.0,
@@ -152,6 +156,7 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         ),
         code=code,
         simulated=file.simulated,
+        max_patients=file.max_patients,
     )
 
 
@@ -323,7 +328,7 @@ def _algorithm(name: str, raw: Any, lines: Lines) -> type[Struct]:
 
 
 def _as_spec(what: Struct) -> Spec:
-    assert isinstance(what, Describe | LogisticRegression | Evaluate)
+    assert isinstance(what, Describe | LogisticRegression | Evaluate | RobustMean)
     return what
 
 

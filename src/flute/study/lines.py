@@ -75,6 +75,9 @@ _WRITE: Final = {
     "plan": "write 'plan: {name: secagg, colluding: 1}'",
     "name": "write the name of a plan, for example 'name: secagg'",
     "colluding": "write how many hubs may work together against the others: a whole number, at least 1",
+    "dropouts": "write how many hubs' answers a sum may lack: a whole number, 0 if every hub has to answer",
+    "echo": _YES_OR_NO,
+    "max_patients": "write the most patients that any hub may have: a whole number",
     "budget": "write 'budget: {epsilon: 1}'",
     "epsilon": "write a number above 0 and at most 100, for example 'epsilon: 1'",
     "delta": "write a number above 0 and at most 0.001, for example 'delta: 1.0e-6'",
@@ -85,6 +88,8 @@ _WRITE: Final = {
     "predictors": "write a list of variable names, for example 'predictors: [age, sex]'",
     "models": "write a list of questions that ask for a model, for example 'models: [model]'",
     "by": "write the name of a category or binary variable",
+    "groups": "write an odd number of groups, 3 to 101, for example 'groups: 11'",
+    "influence": "write a number above 0 and at most 1, for example 'influence: 0.5'",
     "bins": "write a whole number: 4 to 1024 for describe, 8 to 256 for evaluate",
 }
 """What to write for each element of a study file."""

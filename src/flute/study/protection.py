@@ -16,15 +16,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flute.aggregation.codec import decode_exact, encode_exact
+from flute.aggregation.codec import Bounds, Layout, decode_exact, encode_exact, exact_bounds, width_for
+from flute.aggregation.terms import default_threshold, noise_sharers
 from flute.algorithms.contract import Mode, StepShape
 from flute.algorithms.registry import algorithm_for
 from flute.data.variables import Array
-from flute.defaults import ROUNDING_BETA, ROUNDING_DELTA_SHARE
+from flute.defaults import MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
 from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import Mechanism, mechanism_for
 from flute.errors import MisuseError, StudyFileError
-from flute.study.agreement import Agreement, Question
+from flute.study.agreement import Agreement, PlanChoice, Question
 
 RAND_SIZE: Final = 64
 """Fresh bytes that `cover` needs: 32 for rounding, 32 for noise."""
@@ -80,24 +81,58 @@ _SECAGG: Final[dict[tuple[Mode, str], tuple[bool, str, str]]] = {
     ),
     ("exact", "D"): (False, "As in private mode: a hub that lies moves the result.", ""),
 }
+_WITHOUT_ECHO: Final = (
+    True,
+    "Without the echo a coordinator that lies can open sums over fewer hubs than it says; the noise is scaled for "
+    "the smallest set of honest hubs that it can reach so.",
+    "tests/adversary/test_secagg_cheats.py",
+)
 
 
-def guarantees(mode: Mode) -> tuple[Cell, ...]:
+def guarantees(mode: Mode, plan: PlanChoice) -> tuple[Cell, ...]:
     """The nine cells of plan `secagg`. It uses no enclave, so the columns are alike."""
-    return tuple(
-        Cell("secagg", mode, _PARTIES[p], _ENCLAVES[e], *_SECAGG[mode, p]) for p in _PARTIES for e in _ENCLAVES
-    )
+    rows = _SECAGG if plan.echo else _SECAGG | {("private", "P"): _WITHOUT_ECHO}
+    return tuple(Cell("secagg", mode, _PARTIES[p], _ENCLAVES[e], *rows[mode, p]) for p in _PARTIES for e in _ENCLAVES)
+
+
+def cautions(agreement: Agreement) -> tuple[str, ...]:
+    """What whoever consents should know besides the cells, in plain words."""
+    n, plan = len(agreement.hubs), agreement.plan
+    said = [
+        "Any hub can stop a round, even after the coordinator has seen the total, and the budget of that round is "
+        "spent.",
+        "A condition that only one hub's patients meet shows that hub's sum.",
+    ]
+    if n == MIN_HUBS:
+        said.insert(
+            0,
+            "With three hubs, one that cheats sees the sum of the other two; if two work together, only the noise "
+            "protects the third." if agreement.mode == "private" else
+            "With three hubs, one that subtracts its own answer sees the exact sum of the other two.",
+        )  # fmt: skip
+    if plan.dropouts:
+        said.append(
+            f"Sums may be opened without up to {plan.dropouts} of the {n} hubs; the noise is scaled for the fewest."
+        )
+    if not plan.echo:
+        said.append("Hubs do not sign the set of answers: the coordinator is trusted to tell all of them the same.")
+    return tuple(said)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one step of a question costs one patient at one hub. `mechanism` is None in exact mode."""
+    """What one step of a question costs one patient at one hub, and how its sum travels.
+
+    mechanism: None in exact mode. layout, bounds: of the vector under masks, as they follow from the agreement.
+    """
 
     shape: StepShape
     mechanism: Mechanism | None
     rho: float
     delta: float
     numbers: int
+    layout: Layout
+    bounds: Bounds
 
 
 @lru_cache(maxsize=256)
@@ -126,23 +161,48 @@ def prices(agreement: Agreement, question: Question) -> tuple[Price, ...]:
     """
     outline = _outline(agreement, question)
     if agreement.mode == "exact":
-        return tuple(Price(shape, None, 0.0, 0.0, shape.size) for shape in outline)
+        bounds = exact_bounds(len(agreement.hubs))
+        return tuple(Price(shape, None, 0.0, 0.0, shape.size, Layout(64, shape.size), bounds) for shape in outline)
     total = study_budget(agreement)[0] * question.share
     return tuple(_price(agreement, question, shape, total * shape.weight) for shape in outline)
 
 
+def sharers(agreement: Agreement) -> int:
+    """m: hubs that are certain to be honest and in every sum that can be opened; their noise alone is charged for.
+
+    Raises: NotPossible: no threshold of shares protects so few hubs from so many colluding ones.
+    """
+    n, plan = len(agreement.hubs), agreement.plan
+    return noise_sharers(
+        hubs=n, colluding=plan.colluding, survivors_min=n - plan.dropouts,
+        threshold=default_threshold(n, plan.colluding), echo=plan.echo,
+    )  # fmt: skip
+
+
+def most_dropouts(agreement: Agreement) -> int:
+    """How many hubs a sum may lack at most: fewer survivors could be opened twice, or would say too much."""
+    n = len(agreement.hubs)
+    return n - max(default_threshold(n, agreement.plan.colluding), MIN_HUBS)
+
+
 def _price(agreement: Agreement, question: Question, shape: StepShape, rho: float) -> Price:
-    hubs = 1 if question.scope == "each" else len(agreement.hubs)
-    colluding = 0 if question.scope == "each" else agreement.plan.colluding
+    hubs, survivors, known = 1, 1, 0
+    if question.scope == "pooled":
+        hubs = len(agreement.hubs)
+        survivors = hubs - agreement.plan.dropouts
+        known = survivors - sharers(agreement)
     try:
         mechanism = mechanism_for(
-            rho=rho, clip_norm=shape.clip_norm, size=shape.size, hubs=hubs, survivors_min=hubs, colluding=colluding
+            rho=rho, clip_norm=shape.clip_norm, size=shape.size, hubs=hubs, survivors_min=survivors, colluding=known
         )
     except MisuseError as error:
         raise StudyFileError(
             f"{question.id}: its share of the budget cannot be covered: {error.text} Give it a larger share."
         ) from error
-    return Price(shape, mechanism, mechanism.rho, ROUNDING_BETA, 0)
+    reach = mechanism.reach(agreement.max_patients)
+    bounds = Bounds(reach.part, reach.total, reach.norm)
+    layout = Layout(width_for(bounds.total), shape.size)
+    return Price(shape, mechanism, mechanism.rho, ROUNDING_BETA, 0, layout, bounds)
 
 
 def cover(updates: Array, price: Price, *, hubs: int, rand: bytes) -> NDArray[np.int64]:

@@ -7,29 +7,39 @@ nobody can be told other terms), and it stores a hub's new state before an answe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from flute.aggregation import channels, collector, member
-from flute.aggregation.codec import largest_part
-from flute.aggregation.context import pub_digest, terms_digest
+from flute.aggregation.codec import Bounds, Layout
+from flute.aggregation.context import context, pub_digest, terms_digest
 from flute.aggregation.state import Enrolled, MemberState, decode_state, encode_state
 from flute.aggregation.terms import default_threshold
 from flute.aggregation.tickets import DEAL_RAND_SIZE
-from flute.errors import OutOfOrder
-from flute.messages.protocol import Echo, Echoes, GroupTerms, Masked, Shares, Start, StudyKey, Survivors, Ticket
+from flute.errors import Equivocation, OutOfOrder
+from flute.messages.protocol import (
+    Echo,
+    Echoes,
+    GroupTerms,
+    Masked,
+    MaskedBlock,
+    Shares,
+    Start,
+    StudyKey,
+    Survivors,
+    Ticket,
+)
 from flute.primitives.keys import SigningKey, digest
+from flute.primitives.ring import Integers
 from flute.study.agreement import Agreement
 from flute.trust.roster import Roster
 
-MODE: Final = "echo"
-
 
 def group_terms(agreement: Agreement, agreement_digest: bytes, roster: Roster) -> GroupTerms:
-    """Who aggregates under which rules. Stage 1 tolerates no dropout: every hub must answer every round."""
+    """Who aggregates under which rules, as the agreement and the roster say."""
     hubs = tuple(sorted(agreement.hubs))
     return GroupTerms(
         study=agreement.study,
@@ -39,8 +49,8 @@ def group_terms(agreement: Agreement, agreement_digest: bytes, roster: Roster) -
         hubs=hubs,
         threshold=default_threshold(len(hubs), agreement.plan.colluding),
         colluding=agreement.plan.colluding,
-        survivors_min=len(hubs),
-        mode=MODE,
+        survivors_min=len(hubs) - agreement.plan.dropouts,
+        mode="echo" if agreement.plan.echo else "passive",
         exact=agreement.mode == "exact",
     )
 
@@ -59,7 +69,10 @@ def hub_keys(agreement: Agreement, roster: Roster) -> dict[str, bytes]:
 
 
 class HubSide:
-    """A hub in one study. `load` and `save` reach its secret store; `save` returns once it is on disk."""
+    """A hub in one study. `load` and `save` reach its secret store; `save` returns once it is on disk.
+
+    `save(state, vector)` also keeps a masked vector, before the state; `vector()` gives the last one kept.
+    """
 
     def __init__(
         self,
@@ -69,7 +82,8 @@ class HubSide:
         roster: Roster,
         *,
         load: Callable[[], bytes | None],
-        save: Callable[[bytes], None],
+        save: Callable[[bytes, bytes | None], None],
+        vector: Callable[[], bytes],
         key: SigningKey,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -80,6 +94,7 @@ class HubSide:
         self._keys = hub_keys(agreement, roster)
         self._load = load
         self._save = save
+        self._vector = vector
         self._key = key
         self._entropy = entropy
 
@@ -95,7 +110,7 @@ class HubSide:
         state, key = channels.enrol(
             self._me, study=self._agreement.study, agreement=self._digest, key=self._key, rand=rand
         )
-        self._save(encode_state(state))
+        self._save(encode_state(state), None)
         return key
 
     def ticket(self, keys: Sequence[StudyKey], after: int) -> tuple[Ticket, bytes]:
@@ -109,33 +124,57 @@ class HubSide:
         else:
             state = self._renewed(state)
         state, ticket = member.deal(state, key=self._key, rand=self._entropy(DEAL_RAND_SIZE), after=after)
-        self._save(encode_state(state))
+        self._save(encode_state(state), None)
         return ticket, ticket_digest(ticket)
 
-    def begin(self, start: Start, question: bytes) -> Masked | None:
-        """Check message 0 and burn its tickets. The stored answer, where these very bytes had one."""
+    def begin(self, start: Start, question: bytes, layout: Layout) -> Masked | None:
+        """Check message 0 and burn its tickets. The stored answer, where these very bytes had one.
+
+        layout: of the step as the agreement prices it. Raises: Equivocation: message 0 names another.
+        """
+        if Layout(start.width, start.size) != layout:
+            raise Equivocation("Message 0 asks for vectors of another size or width than this step was agreed with.")
         state, answer = member.begin(self._member(), start, question=question, keys=self._keys)
-        self._save(encode_state(state))
+        self._save(encode_state(state), None)
+        return answer and msgspec.structs.replace(answer, vector=self._vector())
+
+    def mask(self, vector: NDArray[np.int64], bounds: Bounds) -> Masked:
+        """Message 1, once per ticket. Raises: MisuseError: a number beyond the step's bounds."""
+        state, answer = member.mask(self._member(), vector, bounds=bounds, key=self._key)
+        self._save(encode_state(state), answer.vector)
         return answer
 
-    def mask(self, vector: NDArray[np.int64]) -> Masked:
-        """Message 1, once per ticket. Raises: MisuseError: a number that the sum could not hold."""
-        bound = largest_part(len(self._agreement.hubs))
-        state, answer = member.mask(self._member(), vector, part_bound=bound, key=self._key)
-        self._save(encode_state(state))
-        return answer
+    def mask_blocks(self, part: Callable[[slice], Integers], bounds: Bounds) -> Iterator[MaskedBlock | Masked]:
+        """Message 1 of a vector of many blocks: the blocks in order, then the message that signs them.
 
-    def echo(self, survivors: Survivors) -> Echo:
-        state, answer = member.echo(self._member(), survivors, key=self._key)
-        self._save(encode_state(state))
-        return answer
+        part: the answer's coordinates of a slice, asked for once each, in order. Once per ticket, as `mask`: the
+        masks leave the disk before the first block leaves the hub, so a hub that is interrupted drops out.
+        """
+        state, masking = member.begin_mask(self._member())
+        self._save(encode_state(state), b"")
+        for index in range(masking.layout.blocks):
+            yield masking.block(part(masking.layout.values_of(index)), bounds=bounds)
+        state, answer = member.finish_mask(state, masking, key=self._key)
+        self._save(encode_state(state), None)
+        yield answer
+
+    def told(self, survivors: Survivors) -> Echo | Shares:
+        """Message 2: signed, or, where the agreement does without the echo, answered with shares at once."""
+        if self._terms.mode == "echo":
+            state, echo = member.echo(self._member(), survivors, key=self._key)
+            self._save(encode_state(state), None)
+            return echo
+        rand = self._entropy(DEAL_RAND_SIZE)
+        state, shares = member.unmask_without_echo(self._member(), survivors, key=self._key, rand=rand)
+        self._save(encode_state(state), None)
+        return shares
 
     def unmask(self, echoes: Echoes) -> tuple[Shares, tuple[str, ...]]:
         """Shares, with the next ticket; and the hubs whose tags were wrong."""
         state, answer, wrong = member.unmask(
             self._member(), echoes, keys=self._keys, key=self._key, rand=self._entropy(DEAL_RAND_SIZE)
         )
-        self._save(encode_state(state))
+        self._save(encode_state(state), None)
         return answer, wrong
 
     def _member(self) -> MemberState:
@@ -170,15 +209,29 @@ def usable(ticket: Ticket, terms: GroupTerms) -> bool:
 
 
 def starts(
-    terms: GroupTerms, round_number: int, question: bytes, size: int, tickets: Mapping[str, Ticket],
+    terms: GroupTerms, round_number: int, question: bytes, layout: Layout, tickets: Mapping[str, Ticket],
     keys: Mapping[str, bytes],
 ) -> dict[str, Start]:  # fmt: skip
-    """Message 0 for every hub."""
-    return collector.start(terms, round_number=round_number, question=question, size=size, tickets=tickets, keys=keys)
+    """Message 0 for every hub that gave a ticket."""
+    return collector.start(
+        terms, round_number=round_number, question=question, size=layout.size, width=layout.width, tickets=tickets,
+        keys=keys,
+    )  # fmt: skip
 
 
-def survivors(start: Start, masked: Mapping[str, Masked], keys: Mapping[str, bytes]) -> Survivors:
-    return collector.survivors(start, masked, keys)
+def check_masked(start: Start, message: Masked, keys: Mapping[str, bytes]) -> None:
+    """Raises: Equivocation, BadSignature, NotInRoster: it is no vector for this round, as its hub sent it."""
+    collector.check_masked(start, context(start), message, keys)
+
+
+def vector_hash(start: Start, hub: str) -> collector.VectorHash:
+    """Checks one hub's vector block by block."""
+    return collector.VectorHash(start, context(start), hub)
+
+
+def survivors(start: Start, hubs: Sequence[str]) -> Survivors:
+    """Message 2, from the hubs whose vectors were checked. Raises: TooFewHubs."""
+    return collector.survivors(start, hubs)
 
 
 def echoes(
@@ -189,14 +242,32 @@ def echoes(
 
 
 def total(
-    start: Start, told: Survivors, masked: Mapping[str, Masked], shares: Mapping[str, Shares]
+    start: Start,
+    told: Survivors,
+    masked: Mapping[str, Masked],
+    tickets: Mapping[str, Ticket],
+    shares: Mapping[str, Shares],
+    bounds: Bounds,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The opened sum int64 [size], noise and all, and the hubs that sent shares which do not hold.
 
     Raises: BadShare, BadTotal: names who is at fault.
     """
-    opened = collector.total(start, told, masked, shares, part_bound=largest_part(len(told.hubs)))
-    return opened.total, opened.bad_shares
+    opened = collector.total(start, told, masked, tickets, shares, bounds=bounds)
+    return opened.total.astype(np.int64), opened.bad_shares
+
+
+def total_blocks(
+    start: Start,
+    told: Survivors,
+    tickets: Mapping[str, Ticket],
+    shares: Mapping[str, Shares],
+    read: collector.ReadBlock,
+    bounds: Bounds,
+) -> Iterator[Integers]:
+    """The opened sum of long vectors block by block; nothing of it may be used before the iterator has ended."""
+    left = collector.unmask(start, told, tickets, shares)
+    return collector.sum_blocks(start, told, left, read, bounds=bounds)
 
 
 def named_tickets(start: Start) -> tuple[bytes, ...]:
