@@ -17,6 +17,7 @@ from scipy.stats import chi2, rankdata
 from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, StudyVariable
 from flute.algorithms.design import design_for, matrix, raw_scaling
 from flute.algorithms.prefix import opened_counts, rows
+from flute.algorithms.private_rows import coding, gradient_rows, private_scaling
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.defaults import DELTA
@@ -127,8 +128,9 @@ def test_description_states_the_noise_it_has() -> None:
 
 
 def test_a_private_model_ranks_almost_as_well_as_the_exact_one() -> None:
-    """Mean loss of AUC over 12 seeds. Spread of one loss is .002, so the mean's is .0006: the bound of .006 is
-    5 deviations above the .003 seen. It rejects the same model at a tenth of the budget."""
+    """Mean loss of AUC over 12 seeds. At epsilon 1 the spread of one loss is .0005, the mean's .00015: the bound of
+    .002 is 6 deviations above the .0010 seen. At epsilon 3 it is .0002 seen, bound .0004. It rejects the same model
+    at a third of the budget (.007)."""
 
     def mean_loss(epsilon: float) -> float:
         losses = []
@@ -140,24 +142,50 @@ def test_a_private_model_ranks_almost_as_well_as_the_exact_one() -> None:
             losses.append(exact - auc(data, fit["raw_coefficients"]))
         return float(np.mean(losses))
 
-    assert mean_loss(1.0) < 0.006
-    assert mean_loss(3.0) < 0.0015
-    assert mean_loss(0.1) > 0.02
+    assert mean_loss(1.0) < 0.002
+    assert mean_loss(3.0) < 0.0004
+    assert mean_loss(0.3) > 0.004
 
 
-@pytest.mark.parametrize("epsilon", [1.0])
+@pytest.mark.parametrize("epsilon", [0.3, 1.0, 3.0])
 def test_stated_noise_of_private_coefficients_is_about_right(epsilon: float) -> None:
-    """The stated errors are estimates, so only their size is held: over 60 draws the scaled error is between
-    .75 and 1.35, and stating half of them would be seen."""
+    """The stated errors are estimates, so only their size is held: over 40 draws the scaled error is between
+    .7 and 1.25 (seen: .81 to .90), and stating half of them, or double, would be seen. The deviation over draws of
+    nine coefficients, were they exact, is .04."""
     data = cohort(1)
     exact = np.array(run(MODEL, setting(VARIABLES), [data])["coefficients"])
     chance, agreed = default_rng(5), setting(VARIABLES, mode="private")
     z = []
-    for _ in range(60):
+    for _ in range(40):
         fit = run(MODEL, agreed, [data], privacy=Privacy(rho_for(epsilon, DELTA), chance))
         z.append((np.array(fit["coefficients"]) - exact) / np.array(fit["noise_standard_errors"]))
     scaled = float(np.sqrt(np.mean(np.square(z))))
-    assert 0.75 < scaled < 1.35
+    assert 0.7 < scaled < 1.25
+    assert not 0.7 < scaled / 2 < 1.25
+    assert not 0.7 < scaled * 2 < 1.25
+
+
+def test_weighting_patients_down_moves_no_coefficient_and_clipping_them_would() -> None:
+    """At the maximum likelihood fit of 40,000 patients the weighted gradient is 0 but for chance: chi-squared on 9
+    coordinates, false alarm 1e-6. Clipping the same rows to the same norm, which depends on the outcome, is seen."""
+    data, agreed = cohort(3, 40_000), setting(VARIABLES)
+    design = design_for(MODEL.predictors, agreed)
+    x, y = matrix(design, private_scaling(design), data), data.column("ill")
+    exact = np.array(run(MODEL, agreed, [data])["coefficients"])
+    z = x @ coding(design)
+    b = np.linalg.solve(coding(design), exact)
+    tight = np.eye(design.size)  # norms of 2.9 where 1 is the bound
+    weighted = gradient_rows(design, x, y, np.ones(len(y), dtype=bool), np.concatenate([b, tight.ravel()]))
+    clipped = (y - expit(z @ b))[:, None] * z
+    clipped = clipped / np.maximum(1.0, np.linalg.norm(clipped, axis=1))[:, None]
+
+    def tail(rows: Array) -> float:
+        total = rows.sum(axis=0)
+        return float(chi2.sf(total @ np.linalg.solve(rows.T @ rows, total), design.size))
+
+    assert np.linalg.norm(weighted, axis=1).max() <= 1 + 1e-12
+    assert tail(weighted) > ALPHA
+    assert tail(clipped) < ALPHA
 
 
 def test_private_counts_of_patients_are_right_within_their_noise() -> None:

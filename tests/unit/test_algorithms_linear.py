@@ -20,7 +20,10 @@ from numpy.random import Generator, default_rng
 from statsmodels.datasets import anes96, fair
 
 from flute.algorithms.contract import Ask, Finished, LogisticRegression, Opened, StudyVariable
+from flute.algorithms.design import Design, design_for
 from flute.algorithms.newton import vector_size
+from flute.algorithms.private_population import made_up_rows
+from flute.algorithms.private_rows import coding, intercept
 from flute.algorithms.registry import algorithm_for
 from flute.data.variables import Variable
 from flute.defaults import IRLS_MAX_STEPS
@@ -349,8 +352,79 @@ def test_private_outline_is_fixed_and_its_weights_use_the_whole_budget() -> None
     variables = (number("x", -1, 1, scale="reference"), binary("s"), binary("y"))
     spec = LogisticRegression("y", ("x", "s"))
     outline = algorithm_for(spec).outline(spec, setting(variables, mode="private"))
-    assert [shape.size for shape in outline] == [9, 3, 3]
+    assert [shape.size for shape in outline] == [9, 3, 3, 3]
     assert sum(shape.weight for shape in outline) == pytest.approx(1.0)
+
+
+PRIVATE = (
+    number("x", -4, 4, scale="reference"),
+    binary("s"),
+    category("g", 5, "L2"),
+    number("psa", 0.1, 150, log=True, scale="reference", centre=2.0, spread=0.7),
+    binary("y"),
+)
+PRIVATE_SPEC = LogisticRegression("y", ("x", "s", "g", "psa"))
+
+
+def private_design(missing: str = "indicate") -> Design:
+    return design_for(PRIVATE_SPEC.predictors, setting(PRIVATE, mode="private", missing=missing))
+
+
+def test_levels_stand_at_equal_distances_and_every_one_has_the_same_norm() -> None:
+    design = private_design()
+    columns = [i for i, c in enumerate(design.columns) if c.variable == "g"]
+    x = np.zeros((6, design.size))
+    x[:, 0] = 1.0
+    for row, column in enumerate(columns):
+        x[row, column] = 1.0  # four levels, then missing; the last row is the reference level
+    z = (x @ coding(design))[:, columns[:-1]]
+    levels = z[[0, 1, 2, 3, 5]]
+    assert np.linalg.norm(levels, axis=1) == pytest.approx([2.0] * 5)
+    assert levels.sum(axis=0) == pytest.approx([0.0] * 4)
+    gaps = np.linalg.norm(levels[:, None] - levels[None], axis=2)[np.triu_indices(5, 1)]
+    assert gaps == pytest.approx([gaps[0]] * 10)
+    assert z[4] == pytest.approx([0.0] * 4)
+
+
+def test_a_binary_is_minus_or_plus_one_and_nothing_when_missing() -> None:
+    design = private_design()
+    at, flag = design.position("s", "binary"), design.position("s", "missing")
+    x = np.zeros((3, design.size))
+    x[:, 0] = 1.0
+    x[1, at] = x[2, flag] = 1.0
+    assert (x @ coding(design))[:, at] == pytest.approx([-1.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("missing", ["drop", "indicate"])
+def test_a_made_up_population_has_the_moments_it_was_made_for_and_no_chance_in_it(missing: str) -> None:
+    design = private_design(missing)
+    chance = default_rng(1)
+    z = chance.normal(0.2, 1, (500, design.size)) @ (np.eye(design.size) + 0.2 * chance.random(design.size))
+    z[:, 0] = intercept(design)
+    moments = z.T @ z / len(z)
+    rows = made_up_rows(design, moments)
+    assert rows.T @ rows / len(rows) == pytest.approx(moments, rel=1e-8, abs=1e-8)
+    assert np.array_equal(rows, made_up_rows(design, moments))
+
+
+def test_with_next_to_no_noise_private_steps_reach_the_exact_fit() -> None:
+    """What is left is the weights: half a standard error of the exact fit, which chance gives it anyway."""
+    chance = default_rng(4)
+    n = 4000
+    table = {
+        "x": chance.normal(0, 1, n).clip(-4, 4),
+        "s": (chance.random(n) < 0.2).astype(float),
+        "g": chance.choice(5, n, p=[0.1, 0.2, 0.4, 0.2, 0.1]).astype(float),
+        "psa": np.exp(chance.normal(2, 0.7, n)).clip(0.1, 150),
+    }
+    eta = table["x"] + 0.8 * table["s"] + np.array([-1.5, -0.5, 0, 1, 2])[table["g"].astype(int)]
+    table["y"] = (chance.random(n) < 1 / (1 + np.exp(-eta))).astype(float)
+    hubs = [dataset(table, PRIVATE)]
+    exact = run(PRIVATE_SPEC, setting(PRIVATE), hubs)
+    private = run(PRIVATE_SPEC, setting(PRIVATE, mode="private"), hubs, privacy=Privacy(1e6, default_rng(1)))
+    off = np.abs(np.array(private["coefficients"]) - exact["coefficients"]) / exact["standard_errors"]
+    assert off.max() < 1.0
+    assert np.sqrt(np.mean(off**2)) < 0.5
 
 
 def test_the_floor_is_held_against_outcomes_and_every_column_both_ways() -> None:
@@ -410,4 +484,4 @@ def test_private_results_are_plain_json_and_claim_no_error_they_do_not_know() ->
         json.dumps(result, allow_nan=False)
         assert result["standard_errors"] is None
         assert np.isfinite(result["noise_standard_errors"]).all()
-        assert result["iterations"] == 3
+        assert result["iterations"] == 4

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flute.algorithms import registry
-from flute.algorithms.contract import Describe, Evaluate, LogisticRegression
+from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, RobustMean
 from flute.algorithms.registry import ALGORITHMS, algorithm_for, code_digest, registered
 from flute.algorithms.statistics import DescribeAlgorithm
 from flute.errors import MisuseError
@@ -46,7 +46,7 @@ def test_an_algorithm_without_a_complete_statement_is_not_registered(changed: di
 
 @pytest.mark.requirement("NF-HUF-2")
 def test_every_algorithm_that_can_be_asked_for_is_registered_with_its_statement() -> None:
-    assert set(ALGORITHMS) == {Describe, LogisticRegression, Evaluate}
+    assert set(ALGORITHMS) == {Describe, LogisticRegression, Evaluate, RobustMean}
     for algorithm in ALGORITHMS.values():
         assert algorithm.statement.released
         assert algorithm.operations

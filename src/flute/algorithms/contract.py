@@ -76,7 +76,7 @@ class Describe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algor
 class LogisticRegression(
     Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="logistic-regression"
 ):
-    """Unpenalised maximum likelihood in exact mode; noised Hessian bound and gradient steps in private mode."""
+    """Exact mode: unpenalised maximum likelihood. Private mode: noised moments and three noised gradient steps."""
 
     outcome: Name
     predictors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
@@ -93,7 +93,18 @@ class Evaluate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algor
     bins: Annotated[int, Meta(ge=8, le=256)] = 64
 
 
-Spec = Describe | LogisticRegression | Evaluate
+class RobustMean(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="robust-mean"):
+    """Means that poisoned records cannot drag: the median over `groups` (odd) of their means.
+
+    influence: a value farther than this part of half its range from the range's middle counts as no farther.
+    """
+
+    variables: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
+    groups: Annotated[int, Meta(ge=3, le=101)] = 11
+    influence: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+Spec = Describe | LogisticRegression | Evaluate | RobustMean
 """The closed union of what a study can ask. A new algorithm adds its struct here."""
 
 

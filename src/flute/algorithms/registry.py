@@ -16,10 +16,12 @@ from flute.algorithms.contract import (
     LogisticRegression,
     Operation,
     PrivacyStatement,
+    RobustMean,
     Spec,
 )
 from flute.algorithms.evaluation import EvaluateAlgorithm
 from flute.algorithms.linear import LogisticRegressionAlgorithm
+from flute.algorithms.robust import RobustMeanAlgorithm
 from flute.algorithms.statistics import DescribeAlgorithm
 from flute.errors import MisuseError
 from flute.primitives.keys import digest
@@ -64,6 +66,7 @@ ALGORITHMS: Final = registered(
         (Describe, DescribeAlgorithm()),
         (LogisticRegression, LogisticRegressionAlgorithm()),
         (Evaluate, EvaluateAlgorithm()),
+        (RobustMean, RobustMeanAlgorithm()),
     )
 )
 
