@@ -32,8 +32,9 @@ from flute.study.protection import Price, exact_sum
 from support.wiretap import Said
 
 MIN_PATTERN = 6
-NEAR = 2**32
-"""A coordinate under a mask lies this near to any given number with a chance of 2^-31."""
+NEAR = {32: 2**13, 64: 2**32}
+"""By width: a coordinate under a mask lies this near to any given number with a chance of 2^-18 and 2^-31; noise of
+one hub lies within it, and two such coordinates are taken for a leak."""
 ALPHA = 1e-9
 """Chance that one honest own answer is taken for one without noise."""
 
@@ -182,20 +183,22 @@ def vector_findings(said: Said, step: Step) -> list[str]:
     """What is wrong with an answer's numbers: not masked, not noised, or one patient's alone."""
     hub, body = said.header.sender, said.body
     if isinstance(body, MaskedAnswer):
-        words = np.frombuffer(body.masked.vector, dtype="<i8")
+        words = np.frombuffer(body.masked.vector, dtype=f"<u{step.price.layout.word_bytes}")
         return _masked_findings(f"{hub}'s masked answer", words, step)
     assert isinstance(body, OwnTotal)
     return _own_findings(f"{hub}'s own answer", np.frombuffer(body.total, dtype="<i8"), step)
 
 
-def _masked_findings(where: str, words: NDArray[np.int64], step: Step) -> list[str]:
-    found = []
+def _masked_findings(where: str, words: NDArray[np.unsignedinteger], step: Step) -> list[str]:
+    """Residues mod 2^32 or 2^64; the pilot's steps need no less."""
+    found, near_by = [], NEAR[step.price.layout.width]
+    residue = words.dtype.type
     if (words[-SENTINELS:] == 1).any():
         found.append(f"{where}: its check numbers stand in clear")
     for what, clear in (("the hub's own sum", step.in_clear), ("the canary's row", step.canary_alone)):
         with np.errstate(over="ignore"):
-            distance = words[:-SENTINELS].view(np.uint64) - clear.view(np.uint64)
-        near = int((np.minimum(distance, -distance.astype(np.int64).view(np.uint64)) < NEAR).sum())
+            distance = words[:-SENTINELS] - clear.astype(residue)
+            near = int((np.minimum(distance, residue(0) - distance) < near_by).sum())
         if near >= min(2, len(clear)):
             found.append(f"{where}: {near} of {len(clear)} numbers are {what}, not masked")
     return found

@@ -256,15 +256,16 @@ def check_said_once(
         hub = said.header.sender
         match said.body:
             case MaskedAnswer(masked=masked, receipt=receipt):
-                answers[hub, receipt.release].add(masked.vector)
+                sent = masked.sha256 + masked.vector
+                answers[hub, receipt.release].add(sent)
                 question = questions[said.header.answers]
                 ticket = next(p for p in question.start.pubs if p.hub == hub)
-                vectors[hub, pub_digest(ticket)].add(masked.vector)
-                vectors[hub, masked.ctx].add(masked.vector)
+                vectors[hub, pub_digest(ticket)].add(sent)
+                vectors[hub, masked.ctx].add(sent)
             case OwnTotal(total=total, receipt=receipt):
                 answers[hub, receipt.release].add(total)
             case SharesAnswer(shares=shares):
-                openings[hub, shares.ctx].add(repr(shares.seeds).encode())
+                openings[hub, shares.ctx].add(repr(shares.shares).encode())
     for what, seen in (("release", answers), ("ticket", vectors), ("round", openings)):
         twice = [key for key, different in seen.items() if len(different) > 1]
         assert not twice, f"two different answers left for one {what}: {twice}"
