@@ -12,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("demo", "channel", "private_regression", "views", "import")
+BENCHMARKS = (
+    "demo", "channel", "secure_aggregation", "secure_round", "noise", "accounting", "empirical_epsilon", "ledger",
+    "private_regression", "views", "import",
+)  # fmt: skip
 HEAD = """# Benchmarks
 
 Made by `make bench`; machines differ, so a figure is a ratio to what ran beside it, or processor time, or
