@@ -310,7 +310,7 @@ def test_a_question_outside_the_agreement_is_refused(own: Caught, attack: Attack
 def _as_pooled(c: Caught) -> bytes:
     """The own question asked as a masked one."""
     terms = GroupTerms("heart", c.body.agreement, bytes(32), 1, HUBS, 3, 1, 3, "echo", False)
-    start = Start(terms, 1, bytes(32), 1, (), ())
+    start = Start(terms, 1, bytes(32), 1, 64, (), ())
     return c.forge(SecureQuestion(c.body.agreement, c.body.question, 0, 0, (), start))
 
 

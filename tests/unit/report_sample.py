@@ -166,7 +166,8 @@ def study_report(name: str) -> StudyReport:
             for hub in agreement.hubs
         ),
         cells=tuple(
-            ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test) for c in guarantees(agreement.mode)
+            ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test)
+            for c in guarantees(agreement.mode, agreement.plan)
         ),
         questions=tuple(
             QuestionReport(q.id, str(q.what.__struct_config__.tag), q.scope, q.share or None)

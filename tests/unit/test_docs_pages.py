@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flute.algorithms.contract import Describe, Evaluate, LogisticRegression
+from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, RobustMean
 from flute.dp.odds import factor_text, odds
 from flute.study import file as study_file
+from flute.study.agreement import PlanChoice
 from flute.study.lines import _WRITE
 from flute.study.protection import budget_of, guarantees
 
@@ -23,6 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rg
 STRUCTS = [
     study_file.StudyFile, study_file.FileVariable, study_file.FileConditions, study_file.FilePeriod,
     study_file.FileBudget, study_file.FileExact, study_file.FilePlan, Describe, LogisticRegression, Evaluate,
+    RobustMean,
 ]  # fmt: skip
 """Everything that a study file is made of."""
 
@@ -95,7 +97,7 @@ def test_every_element_of_a_study_file_has_advice_for_the_checker() -> None:
 def test_the_threat_cells_are_told_as_they_are_decided() -> None:
     page = read(DOCS / "explanation" / "protection.md")
     for mode in ("private", "exact"):
-        for cell in guarantees(mode):
+        for cell in guarantees(mode, PlanChoice()):
             row = next(line for line in page.splitlines() if line.startswith(f"| {cell.parties} |"))
             verdict = "**Holds.**" if cell.holds else "**Does not hold.**"
             assert f"{verdict} {cell.because}" in row

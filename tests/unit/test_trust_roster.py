@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
-from flute.defaults import FRESHNESS_LIFETIME_S, MAX_CLOCK_SKEW_S, ROSTER_LIFETIME_DAYS
+from flute.defaults import FRESHNESS_LIFETIME_S, MAX_CLOCK_SKEW_S, MAX_HUBS, ROSTER_LIFETIME_DAYS
 from flute.errors import (
     CodeNotApproved,
     Malformed,
@@ -209,10 +209,10 @@ def test_a_roster_out_of_order_or_not_canonical_is_refused() -> None:
 
 
 def test_too_many_active_hubs_are_refused_and_revoked_ones_do_not_count() -> None:
-    many = [hub(f"h{i:02}") for i in range(31)]
-    with pytest.raises(Malformed, match="31 active hubs"):
+    many = [hub(f"h{i:03}") for i in range(MAX_HUBS + 1)]
+    with pytest.raises(Malformed, match=f"{MAX_HUBS + 1} active hubs"):
         write_content(content(hubs=many, people=()))
-    write_content(content(hubs=[hub("h00", revoked=True), *many[1:]], people=()))
+    write_content(content(hubs=[hub("h000", revoked=True), *many[1:]], people=()))
 
 
 @settings(max_examples=200, deadline=None)

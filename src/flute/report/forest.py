@@ -81,11 +81,16 @@ def _forest_row(plot: Plot, row: ForestRow, y: float, height: float, lane: float
             parts.append(text(plot.left + plot.width + 14, at + 4, "–", style="muted", size=SMALL))
             continue
         parts += [*_ratio(plot, ratio, at, k), marker(_clipped(plot, ratio.value), at, k, 5)]
-        figures = decimal(ratio.value)
+        figures = _figure(ratio.value)
         if ratio.low is not None and ratio.high is not None:
-            figures += f" ({decimal(ratio.low)} to {decimal(ratio.high)})"
+            figures += f" ({_figure(ratio.low)} to {_figure(ratio.high)})"
         parts.append(text(plot.left + plot.width + 14, at + 4, figures, size=SMALL))
     return parts
+
+
+def _figure(ratio: float) -> str:
+    """Beside the chart: beyond a thousand a ratio says no more than that; the table below has it in full."""
+    return ">1,000" if ratio > 1_000 else decimal(ratio)
 
 
 def _clipped(plot: Plot, value: float) -> float:
