@@ -162,6 +162,7 @@ def agreement_text(shown: dict[str, object]) -> str:
         f"Fields: {', '.join(a['fields'])}",
         f"Questions: {', '.join(q['id'] + ' (' + q['algorithm'] + ')' for q in a['questions'])}",
         f"Protection: {escape(a['plan'])} {protected}.",
+        *(f"To {escape(s['who'])}: epsilon {s['epsilon']:.2f} in all" for s in a["onlookers"]),
         *(_cell_text(c) for c in cells.values()),
         *(f"To know: {escape(caution)}" for caution in a["cautions"]),
         f"[yellow]{escape(a['unaudited'])}[/yellow]",

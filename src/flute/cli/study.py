@@ -17,7 +17,7 @@ from flute.errors import MisuseError, PeerUnreachable
 from flute.study.agreement import Agreement
 from flute.study.check import Checked, check_study
 from flute.study.file import MAX_FILE_BYTES, read_study_file
-from flute.study.protection import cautions, guarantees, study_budget
+from flute.study.protection import cautions, guarantees, sights, study_budget
 from flute.trust.keyfiles import load_person_key
 
 APP = typer.Typer(help="Study files: check, run, status.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -62,6 +62,7 @@ def check(
             + (f", {question['rho']:.4g} rho" if agreement.mode == "private" else "")
         )
     lines.append(facts["statement"])
+    lines += [f"  {s['who']}: epsilon {s['epsilon']:.2f} in all" for s in facts["onlookers"]]
     held = sum(cell["holds"] for cell in facts["cells"])
     lines.append(f"Threat cells that hold: {held} of {len(facts['cells'])} (--format json lists them).")
     show(facts, "\n".join(lines), format)
@@ -95,6 +96,9 @@ def study_facts(agreement: Agreement, checked: Checked) -> dict[str, Any]:
             for c in guarantees(agreement.mode, agreement.plan)
         ],
         "cautions": list(cautions(agreement)),
+        "onlookers": [
+            {"who": s.who, "epsilon": s.epsilon, "says": s.says} for s in sights(agreement, checked.prices)
+        ],
     }
 
 

@@ -13,7 +13,7 @@ from flute.ledger.budget import Level, Standing
 from flute.primitives.keys import fingerprint
 from flute.study.agreement import Agreement, read_agreement
 from flute.study.check import Checked, checked_agreement
-from flute.study.protection import cautions, guarantees, hub_epsilon
+from flute.study.protection import cautions, guarantees, hub_epsilon, sights
 
 
 def hub_status(parts: Parts) -> dict[str, Any]:
@@ -79,6 +79,9 @@ def agreement_view(checked: Checked, hub: str) -> dict[str, Any]:
             for c in guarantees(agreement.mode, agreement.plan)
         ],
         "cautions": list(cautions(agreement)),
+        "onlookers": [
+            {"who": s.who, "epsilon": s.epsilon, "says": s.says} for s in sights(agreement, checked.prices)
+        ],
         "unaudited": "The protocol has not been reviewed by anyone outside the project: UNAUDITED.",
         "simulated": agreement.simulated,
     }

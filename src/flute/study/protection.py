@@ -9,6 +9,7 @@ a step costs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -24,6 +25,7 @@ from flute.data.variables import Array
 from flute.defaults import MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
 from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import Mechanism, mechanism_for
+from flute.dp.views import by_onlooker
 from flute.errors import MisuseError, StudyFileError
 from flute.study.agreement import Agreement, PlanChoice, Question
 
@@ -203,6 +205,27 @@ def _price(agreement: Agreement, question: Question, shape: StepShape, rho: floa
     bounds = Bounds(reach.part, reach.total, reach.norm)
     layout = Layout(width_for(bounds.total), shape.size)
     return Price(shape, mechanism, mechanism.rho, ROUNDING_BETA, 0, layout, bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a whole study, as agreed, is to one kind of onlooker: tight epsilon at the study's delta, and as odds."""
+
+    who: str
+    epsilon: float
+    says: str
+
+
+def sights(agreement: Agreement, priced: Mapping[str, Sequence[Price]]) -> tuple[Sight, ...]:
+    """Against whom a private study protects how much, every question answered once; empty for an exact one.
+
+    priced: question to the prices of its steps. What is charged is the filter's price (zCDP), a little larger.
+    """
+    if agreement.mode == "exact":
+        return ()
+    mechanisms = [p.mechanism for steps in priced.values() for p in steps if p.mechanism is not None]
+    seen = by_onlooker(mechanisms, agreement.delta)
+    return tuple(Sight(onlooker.value, report.noised, report.sentence()) for onlooker, report in seen.items())
 
 
 def cover(updates: Array, price: Price, *, hubs: int, rand: bytes) -> NDArray[np.int64]:
