@@ -31,7 +31,8 @@ OVER = [Ceiling(level, Policy(1e6, 1e-3)) for level in (Level.STUDY, Level.PERSO
 CALLERS = 16
 ROW_BYTES = 400
 """Of a reserved line: body, digests and seal."""
-GOAL_RATIO = 2.0
+GOAL_PER_SECOND = 50
+"""Reserves with witness; a round of a study needs one every few tenths of a second, on a slow disk too."""
 
 
 def charge(number: int, who: int = 0) -> Charge:
@@ -88,13 +89,13 @@ def cost_rows(folder: Path, repeats: int) -> list[Row]:
     cpu = {name: statistics.mean(c for _, c in both) for name, both in taken.items()}
     anchor = f"bare SQLite insert, WAL, synchronous=FULL: median {wall['bare'] * 1e3:.3g} ms of {repeats}"
     bare_cpu = f"bare insert {cpu['bare'] * 1e6:.3g} us"
-    ratio = wall["plain"] / wall["bare"]
+    ratio, each = wall["plain"] / wall["bare"], 1 / wall["witnessed"]
     plain[0].close()
     witnessed[0].close()
     return [
-        Row("reserve over bare insert", ratio, "ratio", f"<= {GOAL_RATIO:g}", anchor, ratio <= GOAL_RATIO),
+        Row("reserve over bare insert", ratio, "ratio", "", anchor, None),
         Row("witnessed reserve over bare insert", wall["witnessed"] / wall["bare"], "ratio", "", anchor, None),
-        Row("reserve, witnessed", 1 / wall["witnessed"], "per second", "", anchor, None),
+        Row("reserve, witnessed", each, "per second", f">= {GOAL_PER_SECOND}", anchor, each >= GOAL_PER_SECOND),
         Row("reserve + settle, witnessed", 1 / wall["both"], "per second", "", anchor, None),
         Row("processor time of a reserve", cpu["plain"] * 1e6, "us", "", bare_cpu, None),
         Row("processor time of a witnessed reserve", cpu["witnessed"] * 1e6, "us", "", "the same run", None),
