@@ -12,7 +12,8 @@ import pytest
 
 from flute.coordinator import exchange
 from flute.coordinator.results import study_release, summed_hubs
-from flute.errors import NotPossible, StudyFileError
+from flute.errors import Equivocation, NotPossible, StudyFileError
+from flute.messages.answer import MaskedAnswer
 from flute.messages.question import EchoesSaid, SecureQuestion, SurvivorsSaid, TicketCall
 from flute.study.agreement import Agreement, PlanChoice
 from flute.study.check import check_study
@@ -206,3 +207,17 @@ def test_a_hub_with_more_patients_than_agreed_cannot_consent(fed: InProcessFeder
     with pytest.raises(NotPossible, match=r"has 300 patients.*allows a hub 299"):
         fed.hubs["north"].steward.decide(agreement.study, grant=True, person="eva")
     assert fed.hubs["north"].source.opened == []
+
+
+def test_a_hub_that_answers_with_anothers_vector_is_not_counted(fed: InProcessFederation) -> None:
+    """The vector is signed and for this round, but it is not the sender's: it would be summed twice."""
+    agreement = five(0)
+    begun(fed, agreement)
+    deaf(fed, "west", SurvivorsSaid)
+    fed.settle()
+    (r,) = fed.rounds.rounds(agreement.study)
+    answer = msgspec.msgpack.decode(fed.rounds.answer(r.id, "north", "masked-answer"), type=MaskedAnswer)
+    checks = fed.runner._exchange.check_answer
+    checks(r, "north", answer)
+    with pytest.raises(Equivocation, match="south answered with a vector of north"):
+        checks(r, "south", answer)

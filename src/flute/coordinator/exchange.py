@@ -21,7 +21,7 @@ from msgspec import Struct
 from flute.coordinator.desk import Desk
 from flute.coordinator.rounds import RoundRow, Rounds, StudyRow
 from flute.defaults import STRAGGLER_AGAIN_S, STRAGGLER_S
-from flute.errors import BadMessageError, NotInRoster, ProtocolAbortedError
+from flute.errors import BadMessageError, Equivocation, NotInRoster, ProtocolAbortedError
 from flute.messages.answer import EchoAnswer, MaskedAnswer, OwnTotal, Receipt, SharesAnswer
 from flute.messages.envelope import kind_of
 from flute.messages.protocol import Masked, Start, StudyKey, Survivors, Ticket
@@ -163,11 +163,16 @@ class Exchange:
         self._advance(row, r, "asked", questions, [sides.ticket_digest(t) for t in fresh.values()])
         return True
 
-    def check_answer(self, row: StudyRow, r: RoundRow, answer: Struct) -> None:
-        """Before an answer is kept. Raises: BadMessageError, ProtocolAbortedError, NotInRoster: it is not for this
-        round, or not as its hub signed it."""
+    def check_answer(self, r: RoundRow, hub: str, answer: Struct) -> None:
+        """Before `hub`'s answer is kept.
+
+        Raises: BadMessageError, ProtocolAbortedError, NotInRoster: it is not for this round, not the hub's own
+        vector, or not as it signed it.
+        """
         if isinstance(answer, MaskedAnswer):
-            roster, hub = self._desk.roster, answer.masked.hub
+            if answer.masked.hub != hub:
+                raise Equivocation(f"{hub} answered with a vector of {answer.masked.hub}.")
+            roster = self._desk.roster
             start = self._said(r, SecureQuestion).start
             sides.check_masked(start, answer.masked, {hub: roster.signing_key(hub)})
 

@@ -145,7 +145,7 @@ class Runner:
             return
         row = self._study(current.study)
         try:
-            self._exchange.check_answer(row, current, opened.body)
+            self._exchange.check_answer(current, hub, opened.body)
         except (BadMessageError, ProtocolAbortedError, NotInRoster) as error:
             LOG.warning("dropped an answer of %s: %s", hub, error.text)
             if current.state in ACTIVE and not checked_agreement(row.agreement).agreement.plan.dropouts:
