@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from flute.defaults import JOURNAL_BUSY_S, MAX_JOURNAL_LINE_BYTES
 from flute.errors import LedgerError
+from flute.homes import sync_folder
 from flute.ledger.chain import Head, Row, damaged_row, genesis, make_head
 from flute.primitives.keys import SigningKey
 
@@ -144,7 +145,7 @@ def _create(path: Path, key: SigningKey) -> None:
     finally:
         connection.close()  # the last one: it leaves one file that holds everything
     new.rename(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def restore_schema(connection: sqlite3.Connection) -> None:
@@ -161,11 +162,3 @@ def restore_schema(connection: sqlite3.Connection) -> None:
         for name, statement in OBJECTS.items():
             if name not in found:
                 connection.execute(statement)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

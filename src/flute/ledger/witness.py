@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from flute.errors import LedgerError
+from flute.homes import sync_folder
 from flute.ledger.chain import Head, is_signed
 from flute.ledger.heads import read_head_line, write_head_line
 
@@ -144,7 +145,7 @@ class FileWitness:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -153,11 +154,3 @@ class FileWitness:
             f"The witness {self._path} cannot be used ({error.strerror}): no line may be acknowledged without it. "
             "Mend that, or keep it elsewhere ('flute hub witness'), then start the hub service again."
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
