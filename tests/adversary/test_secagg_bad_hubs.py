@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 from tests.adversary.secagg_rounds import Federation, answers, any_of, group
 
-from flute.aggregation import collector, tickets
+from flute.aggregation import collector, opening, tickets
 from flute.aggregation.codec import Bounds, Layout, encode_exact, exact_bounds
-from flute.aggregation.commitments import Committer, Kind, Place, check_held, commit, proofs, root
+from flute.aggregation.commitments import Committer, Kind, Path, place, proofs, root
 from flute.aggregation.context import context, masked_to_sign, pub_digest
 from flute.aggregation.masks import box_key, ratchet
 from flute.aggregation.tickets import HeldShares
@@ -121,7 +122,8 @@ def test_shares_from_outside_the_round_change_nothing() -> None:
 class Unchecked:
     """A commitment that fits every share."""
 
-    def __init__(self, *_: object) -> None: ...
+    def __init__(self, study: str, dealer: str, *_: object) -> None:
+        self.dealer = dealer
 
     def commit(self, index: int, share: bytes) -> Unchecked:
         return self
@@ -135,41 +137,79 @@ class Unchecked:
 def test_control_unchecked_shares_put_the_blame_on_an_honest_dealer(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Opened(3)
     spoil(opened, "one share off by one")
-    monkeypatch.setattr(collector, "Committer", Unchecked)
+    monkeypatch.setattr(opening, "Committer", Unchecked)
     with pytest.raises(BadShare, match="hub-a dealt a bad ticket"):
         opened.open()
 
 
-def committed(holders: int) -> tuple[list[tuple[Place, Place, tuple[bytes, bytes], tuple[bytes, ...]]], bytes]:
-    """Every holder's places, shares and proof, and the root."""
-    places = [[Place("heart", "hub-a", 1, holders, x, kind) for kind in Kind] for x in range(1, holders + 1)]
-    values = [tuple((2 * x + kind).to_bytes(SHARE_SIZE, "big") for kind in Kind) for x in range(holders)]
-    made = [commit(place, value) for pair, shares in zip(places, values, strict=True)
-            for place, value in zip(pair, shares, strict=True)]  # fmt: skip
-    shares_root, paths = proofs(made)
-    assert shares_root == root(made)
-    return [(*pair, shares, path) for pair, shares, path in zip(places, values, paths, strict=True)], shares_root
+Proof = tuple[tuple[bytes, bytes], bytes, Path]
+"""Both shares of a holder, its chunk of commitments and the path."""
+COMMON = {"study": "heart", "dealer": "hub-a", "serial": 1}
 
 
-def moved(place: Place, **changes: object) -> Place:
-    fields = {name: getattr(place, name) for name in Place.__slots__}
-    return Place(**(fields | changes))
+def committed(holders: int) -> tuple[list[Proof], bytes]:
+    """Every holder's shares and proof, and the root."""
+    committer = Committer(**COMMON, holders=holders)
+    values = [tuple((2 * x + kind).to_bytes(SHARE_SIZE, "big") for kind in Kind) for x in range(1, holders + 1)]
+    made = [
+        committer.commit(place(x, kind), share)
+        for x, shares in enumerate(values, start=1)
+        for kind, share in zip(Kind, shares, strict=True)
+    ]
+    return [(shares, *proof) for shares, proof in zip(values, proofs(made), strict=True)], root(made)
 
 
-@pytest.mark.parametrize("holders", [3, 4, 5, 30, 33])
-def test_every_commitment_proves_its_place_and_no_other(holders: int) -> None:
+def fits(holder: int, proof: Proof, shares_root: bytes, **others: object) -> bool:
+    try:
+        Committer(**(COMMON | others)).check_held(holder, *proof, shares_root)
+    except BadShare:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("holders", [3, 7, 8, 9, 17, 30, 33])
+def test_every_proof_is_of_its_place_and_no_other(holders: int) -> None:
     held, shares_root = committed(holders)
-    elsewhere = [{"serial": 2}, {"dealer": "hub-b"}, {"study": "lung"}, {"holders": holders + 1}]
-    for seed, point, shares, path in held:
-        check_held(seed, point, shares, path, shares_root)
-        others = [{"holder": x} for x in range(1, holders + 1) if x != seed.holder]
-        wrong = [(moved(seed, **c), moved(point, **c), shares, path) for c in [*elsewhere, *others]]
-        wrong += [(point, seed, shares, path), (seed, point, shares[::-1], path), (seed, point, shares, path[:-1])]
-        wrong += [(seed, point, (plus_one(shares[0]), shares[1]), path), (seed, point, shares, path[::-1])]
-        for case in wrong:
-            if case != (seed, point, shares, path):
-                with pytest.raises(BadShare):
-                    check_held(*case, shares_root)
+    elsewhere = [{"serial": 2}, {"dealer": "hub-b"}, {"study": "lung"}, {"holders": holders + 1}, {"holders": 200}]
+    for holder, proof in enumerate(held, start=1):
+        assert fits(holder, proof, shares_root, holders=holders)
+        places = [x for x in range(1, holders + 1) if fits(x, proof, shares_root, holders=holders)]
+        assert places == [holder]
+        assert not any(fits(holder, proof, shares_root, **{"holders": holders, **other}) for other in elsewhere)
+        assert not fits(holder, proof, bytes(32), holders=holders)
+
+
+def flipped(raw: bytes, at: int) -> bytes:
+    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+
+@pytest.mark.parametrize("holders", [3, 9, 30])
+def test_nothing_in_a_proof_can_be_changed(holders: int) -> None:
+    held, shares_root = committed(holders)
+    for holder, ((seed, point), chunk, path) in enumerate(held, start=1):
+        changed: list[Proof] = [
+            ((point, seed), chunk, path),
+            ((plus_one(seed), point), chunk, path),
+            ((seed, plus_one(point)), chunk, path),
+            ((seed, point), chunk[:-32], path),
+            ((seed, point), chunk + bytes(32), path),
+            ((seed, point), chunk, (*path, bytes(32))),
+            *(((seed, point), flipped(chunk, at), path) for at in range(len(chunk))),
+            *(((seed, point), chunk, (*path[:at], flipped(path[at], 0), *path[at + 1 :])) for at in range(len(path))),
+        ]
+        if path:
+            _, *elsewhere = next(proof for proof in held if proof[1] != chunk)
+            changed += [((seed, point), chunk, path[1:]), ((seed, point), *elsewhere)]
+        assert not any(fits(holder, proof, shares_root, holders=holders) for proof in changed)
+
+
+def test_a_holder_cannot_put_its_own_shares_commitments_into_the_chunk() -> None:
+    """A chunk that holds commitments to other shares at this holder's place is not under the signed root."""
+    held, shares_root = committed(9)
+    (seed, point), chunk, path = held[1]
+    committer = Committer(**COMMON, holders=9)
+    mine = b"".join(committer.commit(place(2, kind), share) for kind, share in zip(Kind, (point, seed), strict=True))
+    assert not fits(2, ((point, seed), chunk[:32] + mine + chunk[64:], path), shares_root, holders=9)
 
 
 def test_no_two_places_have_one_commitment() -> None:
@@ -178,6 +218,74 @@ def test_no_two_places_have_one_commitment() -> None:
           ("heart", "hub-a", 1, 6)]  # fmt: skip
     seen = {Committer(*ticket).commit(index, share) for ticket in of for index in range(10)}
     assert len(seen) == 50
+
+
+# --- shares that are wrong together ----------------------------------------------------------------
+
+
+def shift(opened: Opened, errors: dict[str, int]) -> None:
+    """Holders add these to their shares of hub-a's secret."""
+    for holder, error in errors.items():
+        good = opened.shares[holder]
+        moved = (int.from_bytes(good.shares[0], "big") + error) % PRIME
+        opened.shares[holder] = replace(good, shares=(moved.to_bytes(SHARE_SIZE, "big"), *good.shares[1:]))
+
+
+def cancelling(threshold: int) -> dict[str, int]:
+    """Errors of the first two holders that leave Lagrange's sum over the first t at 0 as it was."""
+    weights = opening._weights_at_zero(range(1, threshold + 1))
+    return {"hub-a": weights[2], "hub-b": PRIME - weights[1]}
+
+
+def test_holders_whose_wrong_shares_cancel_each_other_are_named() -> None:
+    opened = Opened(7)
+    shift(opened, cancelling(opened.federation.terms.threshold))
+    total = opened.open()
+    assert total.bad_shares == ("hub-a", "hub-b")
+    assert np.array_equal(total.total, opened.sum)
+
+
+def test_control_without_the_dual_word_wrong_shares_that_cancel_go_unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Opened(7)
+    shift(opened, cancelling(opened.federation.terms.threshold))
+    monkeypatch.setattr(opening, "_dual_word", lambda rows, threshold: {})
+    total = opened.open()
+    assert total.bad_shares == ()
+    assert np.array_equal(total.total, opened.sum)
+
+
+def shift_along_a_polynomial(opened: Opened, honest: int) -> tuple[str, ...]:
+    """All but the first holders shift their shares by a polynomial that is 0 at 0 and at those first ones' places."""
+    names = opened.federation.terms.hubs
+    zeros = range(honest + 1)
+    errors = {names[x - 1]: prod(x - zero for zero in zeros) for x in range(honest + 1, len(names) + 1)}
+    shift(opened, errors)
+    return tuple(errors)
+
+
+def test_liars_cannot_shift_their_shares_along_a_polynomial_where_enough_are_honest() -> None:
+    """Of 7 holders with t = 5, five are honest: two polynomials of degree 4 that agree there are one."""
+    opened = Opened(7)
+    liars = shift_along_a_polynomial(opened, 5)
+    total = opened.open()
+    assert total.bad_shares == liars == ("hub-f", "hub-g")
+    assert np.array_equal(total.total, opened.sum)
+
+
+def test_t_minus_one_honest_holders_show_who_the_liars_are() -> None:
+    opened = Opened(7)
+    assert shift_along_a_polynomial(opened, 4) == ("hub-e", "hub-f", "hub-g")
+    with pytest.raises(BadShare, match=r"Only 4 of 5 good shares.*hub-e, hub-f, hub-g sent shares"):
+        opened.open()
+
+
+def test_more_liars_than_any_group_assumes_that_lie_on_a_polynomial_change_nothing() -> None:
+    """With t - 2 honest holders the shares are those of another polynomial, and of the same secret."""
+    opened = Opened(7)
+    assert len(shift_along_a_polynomial(opened, 3)) == 4
+    total = opened.open()
+    assert total.bad_shares == ()
+    assert np.array_equal(total.total, opened.sum)
 
 
 # --- dealers that deal badly -----------------------------------------------------------------------

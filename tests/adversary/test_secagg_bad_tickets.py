@@ -148,27 +148,33 @@ def test_own_ticket_absent_or_changed_is_refused() -> None:
     federation.hubs["hub-a"].begin(start)
 
 
-BROKEN = ("flipped", "swapped", "of another proof", "of a longer proof", "of no proof", "missing", "doubled")
+BROKEN = (
+    "flipped", "swapped", "with another chunk", "with another path", "with a longer path", "with no path",
+    "with a chunk cut short", "missing", "doubled",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_bad_ciphertext_to_one_hub_names_its_dealer_and_burns_nothing(broken: str) -> None:
-    federation = Federation()
+    """Nine hubs, so that there are two chunks and a path of one step."""
+    federation = Federation(group(9, 1))
     start = federation.starts(6)["hub-a"]
-    b, c = start.boxes
+    b, c, *others = start.boxes
     boxes = {
         "flipped": (replace(b, box=bytes([b.box[0] ^ 1]) + b.box[1:]), c),
         "swapped": (replace(b, box=c.box), replace(c, box=b.box)),
-        "of another proof": (replace(b, path=c.path), c),
-        "of a longer proof": (replace(b, path=(*b.path, bytes(32))), c),
-        "of no proof": (replace(b, path=()), c),
+        "with another chunk": (replace(b, chunk=c.chunk), c),
+        "with another path": (replace(b, path=c.path), c),
+        "with a longer path": (replace(b, path=(*b.path, bytes(32))), c),
+        "with no path": (replace(b, path=()), c),
+        "with a chunk cut short": (replace(b, chunk=b.chunk[:-32]), c),
         "missing": (b,),
         "doubled": (b, b, c),
     }[broken]
     error, says = (Malformed, "one box") if broken in ("missing", "doubled") else (BadShare, "hub-b dealt")
     before = federation.hubs["hub-a"].disk
     with pytest.raises(error, match=says):
-        federation.hubs["hub-a"].begin(replace(start, boxes=boxes))
+        federation.hubs["hub-a"].begin(replace(start, boxes=(*boxes, *others)))
     assert federation.hubs["hub-a"].disk == before
     federation.hubs["hub-a"].begin(start)
 
@@ -206,7 +212,8 @@ def test_ticket_whose_unsigned_parts_were_changed_is_refused_by_the_coordinator(
 def test_control_commitments_that_nobody_compared_with_the_root_get_honest_holders_blamed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    federation = Federation(group(5, 1))
+    """Hub-b changes its commitment to hub-a's share; hub-g, of its party, sends a bad share, so all are compared."""
+    federation = Federation(group(7, 1))
     federation.tickets["hub-b"] = replace(
         federation.tickets["hub-b"], commitments=(bytes(16), *federation.tickets["hub-b"].commitments[1:])
     )
@@ -215,7 +222,12 @@ def test_control_commitments_that_nobody_compared_with_the_root_get_honest_holde
     signed = honest(federation.hubs["hub-b"].state.dealt.ticket.commitments)
     lies = federation.tickets["hub-b"].commitments
     monkeypatch.setattr(collector, "proofs", lambda shown: signed if shown == lies else honest(shown))
-    assert federation.run(answers(federation.terms)).bad_shares == ("hub-a",)
+    starts = federation.starts(6)
+    masked = federation.masked(starts, answers(federation.terms))
+    told = federation.told(starts, masked)
+    shares = federation.shares(starts, told)
+    shares["hub-g"] = replace(shares["hub-g"], shares=shares["hub-g"].shares[::-1])
+    assert federation.total(starts, told, masked, shares).bad_shares == ("hub-a", "hub-g")
 
 
 NO_KEYS = {

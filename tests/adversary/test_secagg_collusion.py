@@ -62,10 +62,12 @@ class Shifted(Stream):
         super().__init__(key, *room)
         self._shift = Shifted.table.get(key)
 
-    def add_to(self, words: Ring, *, negative: bool = False) -> None:
-        super().add_to(words, negative=negative)
-        if self._shift is not None:
-            (np.subtract if negative else np.add)(words, self._shift, out=words)
+    def blocks(self, size: int) -> Iterator[memoryview]:
+        for block in super().blocks(size):
+            if self._shift is not None:
+                mask = np.frombuffer(block, dtype=np.uint64)
+                mask += self._shift
+            yield block
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from tests.adversary.secagg_rounds import (
 
 from flute.aggregation import collector, member, terms
 from flute.aggregation.codec import exact_bounds
+from flute.aggregation.commitments import Committer
 from flute.aggregation.context import context, echo_to_sign
 from flute.aggregation.masks import pair_mask, self_mask
 from flute.aggregation.state import Phase
@@ -452,7 +453,7 @@ def test_control_unchecked_shares_of_the_wrong_half_blame_an_honest_dealer(monke
     held = federation.hubs["hub-b"].state.round.held
     shares = federation.shares(starts, told)
     shares["hub-b"] = replace(shares["hub-b"], shares=tuple(h.point for _, h in sorted(held.items())))
-    monkeypatch.setattr(collector.Committer, "commit", lambda self, index, share: b"same")
+    monkeypatch.setattr(Committer, "commit", lambda self, index, share: b"same")
     tickets = {n: replace(t, commitments=(b"same",) * 12) for n, t in federation.named.items()}
     with pytest.raises((BadShare, BadTotal), match="dealt a bad ticket"):
         collector.total(any_of(starts), told, masked, tickets, shares, bounds=exact_bounds(6))

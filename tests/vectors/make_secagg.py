@@ -96,8 +96,9 @@ def layouts() -> Json:
 
 
 def ticket() -> Json:
-    """Hub-b's second ticket in a group of five, from all that goes into it."""
-    terms, me, chances = group(5, 1), "hub-b", {name: Chance(("vectors", name)) for name in group(5, 1).hubs}
+    """Hub-b's second ticket in a group of 19, whose commitments make three chunks, from all that goes into it."""
+    terms, me = group(19, 1), "hub-b"
+    chances = {name: Chance(("vectors", name)) for name in terms.hubs}
     secrets = {name: chance() for name, chance in chances.items()}
     rand = [chances[me]() for _ in range(2)][1]
     made, chains = reference_ticket(terms, me, secrets, serial=2, rand=rand)
@@ -109,7 +110,8 @@ def ticket() -> Json:
         "pub": {k: v.hex() if isinstance(v, bytes) else v for k, v in made.pub.items()},
         "seed_shares": hexed(made.seed_shares), "point_shares": hexed(made.point_shares),
         "commitments": hexed(made.commitments), "boxes": hexed(made.boxes),
-        "paths": [hexed(reference.path(made.commitments, x)) for x in range(5)],
+        "chunks": hexed(reference.chunks(made.commitments)),
+        "paths": [hexed(reference.path(made.commitments, x)) for x in range(len(terms.hubs))],
     }  # fmt: skip
 
 
@@ -208,6 +210,7 @@ def bad_starts() -> dict[str, Json]:
         return replace(start, boxes=(replace(start.boxes[0], **changes), start.boxes[1]))
 
     box = start.boxes[0]
+    changed_chunk = box.chunk[:-1] + bytes([box.chunk[-1] ^ 1])
     forged = replace(start, pubs=(start.pubs[0], replace(b, point=start.pubs[2].point), start.pubs[2]))
     cases = {
         "ticket_forged": (forged, "BadSignature", "hub-b"),
@@ -218,8 +221,9 @@ def bad_starts() -> dict[str, Json]:
         "box_flipped": (first_box(box=bytes([box.box[0] ^ 1]) + box.box[1:]), "BadShare", "hub-b"),
         "box_missing": (replace(start, boxes=start.boxes[:1]), "Malformed", "one box"),
         "boxes_swapped": (replace(start, boxes=start.boxes[::-1]), "Malformed", "one box"),
-        "box_with_a_cut_path": (first_box(path=box.path[1:]), "BadShare", "hub-b"),
-        "box_with_a_path_of_another_holder": (first_box(path=start.boxes[1].path), "BadShare", "hub-b"),
+        "box_with_a_changed_chunk": (first_box(chunk=changed_chunk), "BadShare", "hub-b"),
+        "box_with_a_chunk_of_fewer_holders": (first_box(chunk=box.chunk[:-32]), "BadShare", "hub-b"),
+        "box_with_a_chunk_of_another_dealer": (first_box(chunk=start.boxes[1].chunk), "BadShare", "hub-b"),
         "own_ticket_absent": (replace(start, pubs=start.pubs[1:]), "Equivocation", "does not count it"),
         "own_ticket_changed": (
             replace(start, pubs=(replace(start.pubs[0], signature=bytes(64)), *start.pubs[1:])),
@@ -241,6 +245,27 @@ def bad_starts() -> dict[str, Json]:
     return made | {"ticket_named_before": at_hub("begin", hub.disk, changed, "Replayed", "hub-a")}
 
 
+def bad_paths() -> dict[str, Json]:
+    """In a group of 17 a ticket has three chunks, and a path two steps."""
+    federation = Federation(group(17, 1), seed="bad")
+    start, hub = federation.starts(4)["hub-a"], federation.hubs["hub-a"]
+    box, other = start.boxes[0], start.boxes[1]
+    elsewhere = next(sealed for sealed in federation.starts(4)["hub-i"].boxes if sealed.dealer == box.dealer)
+    assert (box.dealer, len(box.path)) == ("hub-b", 2)
+
+    def first_box(**changes: object) -> Start:
+        return replace(start, boxes=(replace(box, **changes), *start.boxes[1:]))
+
+    cases = {
+        "box_with_a_cut_path": first_box(path=box.path[1:]),
+        "box_with_a_longer_path": first_box(path=(*box.path, bytes(32))),
+        "box_with_a_path_upside_down": first_box(path=box.path[::-1]),
+        "box_with_a_path_of_another_dealer": first_box(path=other.path),
+        "box_with_the_proof_of_another_chunk": first_box(chunk=elsewhere.chunk, path=elsewhere.path),
+    }
+    return {name: at_hub("begin", hub.disk, case, "BadShare", "hub-b dealt to hub-a") for name, case in cases.items()}
+
+
 def bad_on_arrival() -> dict[str, Json]:
     """What no hub's state is needed to refuse: it is not a message, or not a group."""
     start = Federation(group(3, 1), seed="bad").starts(4)["hub-a"]
@@ -254,6 +279,10 @@ def bad_on_arrival() -> dict[str, Json]:
     assert low.survivors_min < low.threshold
     return {
         "box_cut": unread(cut),
+        "box_with_no_chunk": unread(replace(start, boxes=(replace(box, chunk=b""), start.boxes[1]))),
+        "box_with_a_chunk_of_nine_holders": unread(
+            replace(start, boxes=(replace(box, chunk=bytes(9 * 32)), start.boxes[1]))
+        ),
         "width_unknown": unread(replace(start, width=20)),
         "size_zero": unread(replace(start, size=0)),
         "terms_with_survivors_min_below_the_threshold": {
@@ -419,7 +448,7 @@ def build() -> dict[str, Json]:
         "round_of_three_at_32_bits": lambda: transcript(3, 32, 2, 2**28),
     }  # fmt: skip
     origin = {"origin": "a good round (seed 'bad') with one thing broken, as the name says"}
-    bad = bad_starts() | bad_on_arrival() | bad_sets_and_tags() | bad_totals() | bad_recovery()
+    bad = bad_starts() | bad_paths() | bad_on_arrival() | bad_sets_and_tags() | bad_totals() | bad_recovery()
     return {name: make() for name, make in good.items()} | {f"bad/{n}": origin | case for n, case in bad.items()}
 
 

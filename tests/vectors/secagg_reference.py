@@ -129,10 +129,15 @@ def commitment(study: str, dealer: str, serial: int, holders: int, index: int, s
     return hashlib.sha256(common + eight(index) + share).digest()[:16]
 
 
+def chunks(commitments: Sequence[bytes]) -> list[bytes]:
+    """Both commitments of eight holders in a row; the last chunk holds what is left."""
+    return [b"".join(commitments[i : i + 16]) for i in range(0, len(commitments), 16)]
+
+
 def tree(commitments: Sequence[bytes]) -> list[list[bytes]]:
-    """Levels from the leaves to the root: a leaf joins a holder's two commitments, empty ones fill up to 2^k."""
-    leaf, node = labelled("share-leaf"), labelled("share-node")
-    level = [hashlib.sha256(leaf + a + b).digest() for a, b in zip(commitments[::2], commitments[1::2], strict=True)]
+    """Levels from the leaves, one a chunk, to the root; empty leaves fill up to 2^k."""
+    leaf, node = labelled("share-chunk"), labelled("share-node")
+    level = [hashlib.sha256(leaf + chunk).digest() for chunk in chunks(commitments)]
     while len(level) & (len(level) - 1):
         level.append(labelled("share-none"))
     levels = [level]
@@ -144,8 +149,8 @@ def tree(commitments: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def path(commitments: Sequence[bytes], holder: int) -> list[bytes]:
-    """Siblings from the leaf of `holder` (from 0) to the root."""
-    return [level[(holder >> depth) ^ 1] for depth, level in enumerate(tree(commitments)[:-1])]
+    """Siblings from the chunk of `holder` (from 0) to the root."""
+    return [level[(holder // 8 >> depth) ^ 1] for depth, level in enumerate(tree(commitments)[:-1])]
 
 
 # --- tickets --------------------------------------------------------------------------------------------

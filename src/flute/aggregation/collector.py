@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from flute.aggregation.channels import roster_key
 from flute.aggregation.codec import Bounds, Layout, TotalReader
-from flute.aggregation.commitments import Committer, Kind, proofs
+from flute.aggregation.commitments import proofs
 from flute.aggregation.context import context, echo_to_sign, masked_to_sign
-from flute.aggregation.masks import MaskKey, MaskStreams, opposite, pair_mask, seed_commitment, self_mask
-from flute.aggregation.terms import check, check_participants, check_survivors, index_of, neighbours
+from flute.aggregation.masks import MaskKey, MaskStreams, opposite, pair_mask, self_mask
+from flute.aggregation.opening import open_secrets
+from flute.aggregation.terms import check, check_participants, check_survivors, neighbours
 from flute.aggregation.tickets import check_ticket
-from flute.errors import BadShare, BadSignature, Equivocation, TooFewHubs
+from flute.errors import BadSignature, Equivocation, TooFewHubs
 from flute.messages.protocol import (
     Echo,
     Echoes,
@@ -29,12 +29,10 @@ from flute.messages.protocol import (
     Start,
     Survivors,
     Ticket,
-    TicketPub,
     Width,
 )
 from flute.primitives.keys import AgreementKey, verify
 from flute.primitives.ring import Integers, Ring, add_into, from_bytes
-from flute.primitives.sharing import Interpolation
 
 ReadBlock = Callable[[str, int], bytes]
 """Hub and block index to the bytes of a vector that `check_masked` accepted."""
@@ -74,28 +72,22 @@ def start(
     check(terms)
     hubs = tuple(sorted(tickets))
     check_participants(terms, hubs)
-    boxes = {}
+    boxes: dict[str, list[SealedShares]] = {hub: [] for hub in terms.hubs}
     for hub in hubs:
         if tickets[hub].pub.hub != hub:
             raise BadSignature(f"The ticket kept for {hub} is a ticket of {tickets[hub].pub.hub}.")
         check_ticket(tickets[hub], terms, roster_key(keys, hub))
-        boxes[hub] = _boxes(terms, tickets[hub])
+        _deal_out(terms, tickets[hub], boxes)
     pubs = tuple(tickets[hub].pub for hub in hubs)
-    return {
-        hub: Start(
-            terms, round_number, question, size, width, pubs,
-            tuple(boxes[dealer][hub] for dealer in hubs if dealer != hub),
-        )
-        for hub in hubs
-    }  # fmt: skip
+    return {hub: Start(terms, round_number, question, size, width, pubs, tuple(boxes[hub])) for hub in hubs}
 
 
-def _boxes(terms: GroupTerms, ticket: Ticket) -> dict[str, SealedShares]:
-    """Holder to its box of this ticket, with the proof that the dealer committed to what is in it."""
-    dealer = ticket.pub.hub
-    paths = zip(terms.hubs, proofs(ticket.commitments)[1], strict=True)
-    others = ((hub, path) for hub, path in paths if hub != dealer)
-    return {hub: SealedShares(dealer, box, path) for (hub, path), box in zip(others, ticket.boxes, strict=True)}
+def _deal_out(terms: GroupTerms, ticket: Ticket, boxes: Mapping[str, list[SealedShares]]) -> None:
+    """Every other holder's box of this ticket to it, with the proof that the dealer committed to what is inside."""
+    dealer, sealed = ticket.pub.hub, iter(ticket.boxes)
+    for hub, (chunk, path) in zip(terms.hubs, proofs(ticket.commitments), strict=True):
+        if hub != dealer:
+            boxes[hub].append(SealedShares(dealer, next(sealed), chunk, path))
 
 
 def participants(start: Start) -> tuple[str, ...]:
@@ -197,22 +189,16 @@ def total(
 def unmask(start: Start, told: Survivors, tickets: Mapping[str, Ticket], shares: Mapping[str, Shares]) -> Unmasking:
     """Whatever masks the sum over `told` still holds: survivors' own, and those with hubs that dropped out.
 
-    Every share is verified singly against its dealer's commitment; any t good ones per secret do.
-    Raises: BadShare: fewer than t good shares of a secret (names the holders of bad ones), or a dealer whose own
-    commitments contradict each other (names the dealer). Equivocation, TooFewHubs: `terms.check_survivors`.
+    Raises: BadShare: as `opening.open_secrets`. Equivocation, TooFewHubs: `terms.check_survivors`.
     """
     hubs = participants(start)
     check_survivors(start.terms, hubs, told.hubs)
-    good = _good_shares(start, told, tickets, shares)
-    bad = tuple(sorted(holder for holder in shares if any(holder not in good[dealer] for dealer in hubs)))
-    secrets = _secrets(start.terms, good, bad)
-    for pub in start.pubs:
-        _check_secret(pub, secrets[pub.hub], Kind.SEED if pub.hub in told.hubs else Kind.POINT)
-    masks = [self_mask(secrets[hub], ctx=told.ctx, hub=hub) for hub in told.hubs]
+    secrets = open_secrets(start, told, tickets, shares)
+    masks = [self_mask(secrets.of[hub], ctx=told.ctx, hub=hub) for hub in told.hubs]
     for hub in hubs:
         if hub not in told.hubs:
-            masks += _masks_with(start, told, hub, AgreementKey(secrets[hub]))
-    return Unmasking(tuple(masks), bad)
+            masks += _masks_with(start, told, hub, AgreementKey(secrets.of[hub]))
+    return Unmasking(tuple(masks), secrets.bad)
 
 
 def sum_blocks(
@@ -242,75 +228,11 @@ def _sum_block(layout: Layout, index: int, hubs: Sequence[str], read: ReadBlock)
     return words
 
 
-def _good_shares(
-    start: Start, told: Survivors, tickets: Mapping[str, Ticket], shares: Mapping[str, Shares]
-) -> dict[str, dict[str, bytes]]:
-    """Dealer to holder to verified share: of the seed where the dealer's vector is in the set, else of its key."""
-    terms = start.terms
-    good: dict[str, dict[str, bytes]] = {dealer: {} for dealer in participants(start)}
-    dealers = []
-    for pub in start.pubs:
-        kind = Kind.SEED if pub.hub in told.hubs else Kind.POINT
-        committer = Committer(terms.study, pub.hub, pub.serial, len(terms.hubs))
-        dealers.append((good[pub.hub], committer, tickets[pub.hub].commitments, kind))
-    for holder, message in sorted(shares.items()):
-        if message.ctx != told.ctx or message.hub != holder or holder not in good:
-            continue
-        first = 2 * (index_of(terms, holder) - 1)
-        for (verified, committer, commitments, kind), share in zip(dealers, message.shares, strict=False):
-            if committer.commit(first + kind, share) == commitments[first + kind]:
-                verified[holder] = share
-    return good
-
-
-def _secrets(terms: GroupTerms, good: Mapping[str, Mapping[str, bytes]], bad: tuple[str, ...]) -> dict[str, bytes]:
-    """Every participant's opened secret, from its first t good shares; the weights of a set of holders are kept."""
-    t = terms.threshold
-    places = {hub: x for x, hub in enumerate(terms.hubs, start=1)}
-    weights: dict[tuple[int, ...], Interpolation] = {}
-    secrets = {}
-    for dealer, shares in good.items():
-        if len(shares) < t:
-            blame = f" {', '.join(bad)} sent shares that do not hold." if bad else ""
-            raise BadShare(
-                f"Only {len(shares)} of {t} good shares of the mask of {dealer} arrived.{blame} Nothing can be opened"
-                "; the round must be repeated with fresh tickets and is charged again."
-            )
-        chosen = {places[hub]: share for hub, share in islice(shares.items(), t)}
-        holders = tuple(chosen)
-        if holders not in weights:
-            weights[holders] = Interpolation(holders)
-        try:
-            secrets[dealer] = weights[holders].combine(chosen)
-        except BadShare as error:
-            raise BadShare(_bad_dealer(dealer)) from error
-    return secrets
-
-
-def _check_secret(pub: TicketPub, secret: bytes, kind: Kind) -> None:
-    """Raises: BadShare: it is not what the dealer committed to; names the dealer."""
-    if kind is Kind.SEED:
-        fits = seed_commitment(secret, study=pub.study, dealer=pub.hub, serial=pub.serial) == pub.seed_commitment
-    else:
-        fits = AgreementKey(secret).public == pub.point
-    if not fits:
-        raise BadShare(_bad_dealer(pub.hub))
-
-
 def _masks_with(start: Start, told: Survivors, dropped: str, secret: AgreementKey) -> list[MaskKey]:
     """The masks that survivors share with a hub that dropped out, as each of them added it."""
-    near = neighbours(start.terms, participants(start), dropped)
-    return [
-        opposite([pair_mask(secret, pub.point, ctx=told.ctx, me=dropped, other=pub.hub)])[0]
-        for pub in start.pubs
-        if pub.hub in near and pub.hub in told.hubs
-    ]
-
-
-def _bad_dealer(hub: str) -> str:
-    return (
-        f"The shares that {hub} dealt and committed to do not give the secret it committed to: {hub} dealt a bad "
-        "ticket. The round must be repeated with fresh tickets and is charged again."
+    left = set(told.hubs).intersection(neighbours(start.terms, participants(start), dropped))
+    return opposite(
+        pair_mask(secret, pub.point, ctx=told.ctx, me=dropped, other=pub.hub) for pub in start.pubs if pub.hub in left
     )
 
 

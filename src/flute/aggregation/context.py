@@ -7,8 +7,11 @@ have masks that do not cancel.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
+from flute.defaults import MAX_HUBS
 from flute.messages.protocol import GroupTerms, Masked, Start, StudyKey, TicketPub
 from flute.primitives.keys import digest
 
@@ -33,8 +36,9 @@ def start_digest(start: Start) -> bytes:
     return digest(info("start"), msgspec.msgpack.encode(start))
 
 
+@lru_cache(maxsize=2 * MAX_HUBS)
 def pub_digest(pub: TicketPub) -> bytes:
-    """Names a ticket; its signature is over this."""
+    """Names a ticket; its signature is over this. Kept, since signature, box and context ask for it in turn."""
     return digest(
         info("ticket-pub"), pub.study.encode(), pub.hub.encode(), number(pub.serial), pub.terms, pub.point,
         pub.seed_commitment, pub.shares_root,
@@ -63,5 +67,11 @@ def masked_to_sign(message: Masked) -> bytes:
 
 
 def echo_to_sign(terms: GroupTerms, ctx: bytes, hub: str, survivors: tuple[str, ...]) -> bytes:
-    """U is length-prefixed name by name; the hub's own name keeps its tag from passing as another's."""
-    return info("echo", terms.study) + digest(ctx, hub.encode(), *(name.encode() for name in survivors))
+    """The hub's own name keeps its tag from passing as another's."""
+    return info("echo", terms.study) + digest(ctx, hub.encode(), _set_digest(survivors))
+
+
+@lru_cache(maxsize=4)
+def _set_digest(hubs: tuple[str, ...]) -> bytes:
+    """Length-prefixed name by name. Kept, since every hub signs the same set."""
+    return digest(info("set"), *(hub.encode() for hub in hubs))

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
 from msgspec import Struct
 
 from flute.aggregation.context import info
 from flute.errors import Malformed
 from flute.primitives.keys import AgreementKey, derive, digest
 from flute.primitives.prg import BLOCK, Stream, new_room
-from flute.primitives.ring import Ring
+from flute.primitives.ring import Ring, check_ring
 
 _FIELD: Final = 2**255 - 19
 
@@ -93,16 +94,19 @@ class MaskStreams:
     of two vectors away: whoever makes one of these sees to it that they are used once."""
 
     def __init__(self, keys: Iterable[MaskKey]) -> None:
-        room = new_room()
-        self._streams = [(Stream(mask.key, room), mask.negative) for mask in keys]
+        self._room = new_room()
+        self._streams = [(Stream(mask.key, self._room), np.subtract if mask.negative else np.add) for mask in keys]
 
     def add_to(self, words: Ring) -> None:
         """words + masks, in place. Stretches stay in the cache while every mask passes over them."""
-        step = BLOCK // words.itemsize
-        for start in range(0, words.size, step):
-            part = words[start : start + step]
-            for stream, negative in self._streams:
-                stream.add_to(part, negative=negative)
+        check_ring(words)
+        mask = np.frombuffer(self._room, dtype=words.dtype.newbyteorder("<"), count=BLOCK // words.itemsize)
+        for start in range(0, words.size, mask.size):
+            part = words[start : start + mask.size]
+            here = mask[: part.size]
+            for stream, change in self._streams:
+                for _ in stream.blocks(part.nbytes):  # one, which lies in the room until the next
+                    change(part, here, out=part)
 
 
 def opposite(keys: Iterable[MaskKey]) -> list[MaskKey]:

@@ -15,7 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from flute.aggregation.commitments import Committer, Kind, Place, check_held, root
+from flute.aggregation.commitments import Committer, Kind, root
 from flute.aggregation.context import info, pub_digest, terms_digest, ticket_to_sign
 from flute.aggregation.masks import Secret, box_key, check_point, seed_commitment
 from flute.aggregation.terms import index_of
@@ -125,18 +125,14 @@ def open_box(terms: GroupTerms, pub: TicketPub, sealed: SealedShares, *, me: str
     try:
         opened = AESGCM(key).decrypt(_NONCE, sealed.box, pub_id)
         shares = opened[:SHARE_SIZE], opened[SHARE_SIZE:]
-        seed, point = place(terms, pub, me, Kind.SEED), place(terms, pub, me, Kind.POINT)
-        check_held(seed, point, shares, sealed.path, pub.shares_root)
+        committer = Committer(pub.study, pub.hub, pub.serial, len(terms.hubs))
+        committer.check_held(index_of(terms, me), shares, sealed.chunk, sealed.path, pub.shares_root)
     except (InvalidTag, BadShare) as error:
         raise BadShare(
             f"The key shares that {pub.hub} dealt to {me} are not usable: {pub.hub} dealt them wrongly, or they "
             f"were changed on the way. {pub.hub} must deal a new ticket; nothing of {me} has left."
         ) from error
     return HeldShares(*shares)
-
-
-def place(terms: GroupTerms, pub: TicketPub, holder: str, kind: Kind) -> Place:
-    return Place(pub.study, pub.hub, pub.serial, len(terms.hubs), index_of(terms, holder), kind)
 
 
 def _commit(terms: GroupTerms, me: str, serial: int, held: Mapping[str, HeldShares]) -> tuple[bytes, ...]:

@@ -16,12 +16,16 @@ hub's records alone in a way that the others could read.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
 from flute.defaults import BLOCK_COORDINATES, MAX_HUBS, MAX_STREAMED_VECTOR, SEALED_SHARES_BYTES
 from flute.messages.limits import Code, Count, Digest, HubIndex, Key, PartyId, Signature, StudyId, Text
+
+COMMITMENT_SIZE: Final = 16
+CHUNK_HOLDERS: Final = 8
+"""Holders whose commitments are hashed together: with fewer a ticket takes more hashes, with more message 0 grows."""
 
 Mode = Literal["echo", "passive"]
 Hubs = Annotated[tuple[PartyId, ...], Meta(max_length=MAX_HUBS)]
@@ -29,11 +33,13 @@ Serial = Annotated[int, Meta(ge=1, le=2**62)]
 """A hub's own count of its tickets in a study; it only grows."""
 Share = Annotated[bytes, Meta(min_length=33, max_length=33)]
 """An element of GF(2^256 + 297), big-endian."""
-Path = Annotated[tuple[Digest, ...], Meta(max_length=(MAX_HUBS - 1).bit_length())]
-"""Sibling digests from a holder's two commitments to the root."""
+Path = Annotated[tuple[Digest, ...], Meta(max_length=((MAX_HUBS - 1) // CHUNK_HOLDERS).bit_length())]
+"""Sibling digests from a chunk to the root."""
+Chunk = Annotated[bytes, Meta(min_length=2 * COMMITMENT_SIZE, max_length=2 * COMMITMENT_SIZE * CHUNK_HOLDERS)]
+"""The commitments of up to CHUNK_HOLDERS holders next to each other, two for each."""
 Box = Annotated[bytes, Meta(min_length=SEALED_SHARES_BYTES, max_length=SEALED_SHARES_BYTES)]
 """AES-256-GCM of a holder's share of the seed and its share of the private key, 33 bytes each."""
-Commitment = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Commitment = Annotated[bytes, Meta(min_length=COMMITMENT_SIZE, max_length=COMMITMENT_SIZE)]
 """Of a dealer to one share: a hash cut to 128 bits (`aggregation.commitments` says why that is enough)."""
 BlockBytes = Annotated[bytes, Meta(max_length=8 * BLOCK_COORDINATES)]
 Size = Annotated[int, Meta(ge=1, le=MAX_STREAMED_VECTOR)]
@@ -101,11 +107,12 @@ class Ticket(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-ticket
     boxes: Annotated[tuple[Box, ...], Meta(max_length=MAX_HUBS)]
 
 
-class SealedShares(Struct, frozen=True, forbid_unknown_fields=True):
-    """A dealer's box for this hub, and the path from what it commits to for this hub to the root."""
+class SealedShares(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A dealer's box for this hub, the commitments among which this hub's are, and the path from them to the root."""
 
     dealer: PartyId
     box: Box
+    chunk: Chunk
     path: Path
 
 
