@@ -1,0 +1,1 @@
+"""Evidence of enclaves: bytes to evidence to verified to accepted, and what evidence is bound to."""
