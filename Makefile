@@ -48,6 +48,9 @@ lock:  # no lock file records where packages come from
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --universal --python-version 3.11 --extra radiomics -c constraints-dev.txt pyproject.toml \
 	  -o constraints-radiomics.txt
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --universal --python-version 3.11 -c constraints-dev.txt deploy/aggregator/requirements.in \
+	  -o deploy/aggregator/constraints.txt
 
 clean:
 	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

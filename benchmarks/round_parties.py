@@ -26,7 +26,7 @@ from flute.messages.envelope import ID_SIZE, bodies, open_envelope, write_envelo
 from flute.messages.protocol import Echo, Masked, MaskedBlock, StudyKey
 from flute.messages.question import EchoesSaid, SecureQuestion, SurvivorsSaid, TicketCall
 from flute.primitives.keys import AgreementKey, SigningKey, derive, digest
-from flute.study.agreement import Agreement, PlanChoice, Question
+from flute.study.agreement import VERSION, Agreement, PlanChoice, Question
 from flute.study.sides import HubSide, step_digest
 from flute.transport import identity
 from flute.transport.relay import RelayChannel
@@ -101,10 +101,11 @@ class Book:
 
 def agreement(hubs: tuple[str, ...]) -> Agreement:
     return Agreement(
-        version=2, study=STUDY, title="Bench", purpose="", researcher="bench", hubs=hubs, conditions={}, starts=0,
-        ends=0, dataset="records", missing="drop", variables=(), plan=PlanChoice("secagg", 1), mode="private",
-        epsilon=1.0, delta=1e-6, max_numbers=0, questions=(Question("q", Describe(("x",)), "pooled", 1.0),),
-        code=bytes(32),
+        version=VERSION, study=STUDY, title="Bench", purpose="", researcher="bench", hubs=hubs, conditions={},
+        starts=0, ends=0, dataset="records", missing="drop", variables=(), plan=PlanChoice("secagg", 1),
+        mode="private", epsilon=1.0, delta=1e-6, max_numbers=0,
+        questions=(Question("q", Describe(("x",)), "pooled", 1.0),),
+        code=bytes(32), guarantees=bytes(32),
     )  # fmt: skip
 
 

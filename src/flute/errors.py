@@ -10,7 +10,8 @@
     │   └── Stale  WrongRecipient  WrongStudy  Replayed  OutOfOrder
     ├── RosterError             the roster: RosterExpired  RosterRolledBack  RosterUnsigned
     ├── ProtocolAbortedError    the protocol stopped before anything opened
-    │   └── TooFewHubs  BadShare  Equivocation  BadTotal
+    │   └── TooFewHubs  BadShare  Equivocation  BadTotal  Cheating
+    ├── EvidenceError           an enclave's evidence: MalformedEvidence  UntrustedEvidence  RejectedEvidence
     ├── SourceError             the hospital's system: Unreachable  Unmappable (counts, no values)
     ├── KeyFileError            a key file of this machine: missing, readable by others, damaged
     ├── LedgerError             the journal: JournalBroken (names the line)
@@ -192,6 +193,44 @@ class BadTotal(ProtocolAbortedError):
     """What was opened cannot be the sum of the answers. It is not used; the budget stays spent."""
 
     code = "bad-total"
+
+
+class Cheating(ProtocolAbortedError):
+    """Somebody did not follow the protocol. `blamed`: who, where the protocol can tell; empty where it cannot."""
+
+    code = "cheating"
+
+    def __init__(self, text: str, *, blamed: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.blamed = blamed
+
+
+class EvidenceError(FluteError):
+    """An enclave's evidence did not pass. `reason`: which check refused it, stable and lower-case with hyphens."""
+
+    code = "evidence"
+
+    def __init__(self, text: str, *, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class MalformedEvidence(EvidenceError):
+    """These bytes are no evidence of the kind they claim to be."""
+
+    code = "evidence-malformed"
+
+
+class UntrustedEvidence(EvidenceError):
+    """No chain of valid signatures leads from the evidence to a maker's root."""
+
+    code = "evidence-untrusted"
+
+
+class RejectedEvidence(EvidenceError):
+    """Genuine, but not what the appraisal policy asks for: other software, out of date, debuggable, another nonce."""
+
+    code = "evidence-rejected"
 
 
 class SourceError(FluteError):

@@ -225,7 +225,7 @@ def test_a_wrong_file_is_answered_with_its_line_and_what_to_write(monkeypatch, t
 
 
 def test_an_algorithm_that_the_plan_cannot_carry_is_named(monkeypatch, tmp_path, capsys) -> None:
-    """No algorithm of today needs more than sums, so one is made to."""
+    """Here one that needs more than sums: the message names the plan that can."""
     needs = frozenset({Operation.SUMS, Operation.COMPARISONS})
     monkeypatch.setattr(LogisticRegressionAlgorithm, "operations", needs)
     assert check(monkeypatch, tmp_path, Case("plan", 29)) == 1

@@ -88,9 +88,9 @@ class Offers:
     def _boxes(self, dealt: Dealt) -> dict[str, SealedShares]:
         """Holder to its box of this ticket."""
         ticket, dealer = dealt.ticket, dealt.ticket.pub.hub
-        paths = dict(zip(self.terms.hubs, proofs(ticket.commitments)[1], strict=True))
+        shown = dict(zip(self.terms.hubs, proofs(ticket.commitments), strict=True))
         others = [hub for hub in self.terms.hubs if hub != dealer]
-        return {hub: SealedShares(dealer, box, paths[hub]) for hub, box in zip(others, ticket.boxes, strict=True)}
+        return {hub: SealedShares(dealer, box, *shown[hub]) for hub, box in zip(others, ticket.boxes, strict=True)}
 
     @cached_property
     def shares(self) -> dict[bytes, tuple[TicketName, str, Kind]]:

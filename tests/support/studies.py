@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from flute.algorithms.registry import code_digest
-from flute.study.agreement import Agreement
+from flute.study.agreement import Agreement, PlanChoice
 from flute.study.file import read_study_file
+from flute.study.threats import guarantees_digest
 
 BASE = """\
 flute: 1
@@ -67,3 +70,9 @@ def study(protection: str = EXACT, questions: str = MODEL) -> Agreement:
 
 def private_model(share: float = 0.4) -> str:
     return MODEL + f"    share: {share}\n"
+
+
+def under_plan(agreement: Agreement, plan: PlanChoice, **changes: object) -> Agreement:
+    """The same study under another plan, with what that plan promises."""
+    changed = msgspec.structs.replace(agreement, plan=plan, **changes)
+    return msgspec.structs.replace(changed, guarantees=guarantees_digest(changed.mode, plan))

@@ -31,8 +31,9 @@ from flute.report.model import (
 from flute.study.agreement import Agreement
 from flute.study.file import read_study_file
 from flute.study.program import Track, next_step, tracks
-from flute.study.protection import RAND_SIZE, cover, guarantees, prices, uncover
+from flute.study.protection import RAND_SIZE, cover, prices, uncover
 from flute.study.release import HubReceipt, ReleaseReceipt, analysis_plan_digest
+from flute.study.threats import guarantees
 
 HUBS = {"huvh": 1963, "chu": 700, "irst": 400}
 MADE_AT = 1_790_000_000

@@ -6,16 +6,20 @@ import math
 import re
 import tomllib
 from pathlib import Path
+from runpy import run_path
+from typing import get_args
 
 import msgspec
 import pytest
 
-from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, RobustMean
+from flute.aggregation.plan import PLANS
+from flute.algorithms.contract import Spec
 from flute.dp.odds import factor_text, odds
 from flute.study import file as study_file
 from flute.study.agreement import PlanChoice
 from flute.study.lines import _WRITE
-from flute.study.protection import budget_of, guarantees
+from flute.study.protection import budget_of
+from flute.study.threats import guarantees
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -23,8 +27,7 @@ SOURCE = ROOT / "src" / "flute"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 STRUCTS = [
     study_file.StudyFile, study_file.FileVariable, study_file.FileConditions, study_file.FilePeriod,
-    study_file.FileBudget, study_file.FileExact, study_file.FilePlan, Describe, LogisticRegression, Evaluate,
-    RobustMean,
+    study_file.FileBudget, study_file.FileExact, study_file.FilePlan, *get_args(Spec),
 ]  # fmt: skip
 """Everything that a study file is made of."""
 
@@ -94,13 +97,18 @@ def test_every_element_of_a_study_file_has_advice_for_the_checker() -> None:
     assert set(_WRITE) <= elements()
 
 
-def test_the_threat_cells_are_told_as_they_are_decided() -> None:
-    page = read(DOCS / "explanation" / "protection.md")
-    for mode in ("private", "exact"):
-        for cell in guarantees(mode, PlanChoice()):
-            row = next(line for line in page.splitlines() if line.startswith(f"| {cell.parties} |"))
-            verdict = "**Holds.**" if cell.holds else "**Does not hold.**"
-            assert f"{verdict} {cell.because}" in row
+def test_the_threat_model_is_the_table_in_the_code() -> None:
+    namespace = run_path(str(DOCS / "make_threat_model.py"))
+    assert read(DOCS / "threat-model.md") == namespace["page"](), "run: python docs/make_threat_model.py"
+
+
+@pytest.mark.requirement("URS-14")
+@pytest.mark.requirement("URS-15")
+def test_every_verdict_of_every_plan_names_a_test_that_exists() -> None:
+    cells = [c for plan in PLANS for mode in ("private", "exact") for c in guarantees(mode, PlanChoice(plan))]
+    assert len(cells) == 9 * 2 * len(PLANS)
+    assert sorted({c.test for c in cells if not (ROOT / c.test).is_file()}) == []
+    assert all(c.because and c.assumes and c.residual for c in cells)
 
 
 def test_the_odds_are_the_ones_that_the_ledger_says() -> None:

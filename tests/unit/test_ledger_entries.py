@@ -36,6 +36,7 @@ EXAMPLES: list[e.Entry] = [
     e.Released("s1", "q1", 0, D, D, 4000),
     e.Resent("s1", D, D, "coordinator"),
     e.ProtocolStep("s1", "echo", D, D),
+    e.EvidenceAccepted("s1", "snp", "AMD", D, False),
     e.TicketDealt("s1", D),
     e.TicketBurnt("s1", D, "named"),
     e.KeyMade("study", D, "s1"),

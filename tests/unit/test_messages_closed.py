@@ -17,7 +17,7 @@ from flute.coordinator.desk import ACCEPTS as FROM_HUBS
 from flute.defaults import MAX_ENVELOPE_BYTES
 from flute.errors import TooLarge, UnknownVersion
 from flute.hub.service import ACCEPTS as TO_HUBS
-from flute.hub.service import ROSTER_ONLY
+from flute.hub.service import ROSTER_ONLY, TALK_ONLY
 from flute.messages.envelope import Envelope as RealEnvelope
 from flute.messages.envelope import Header, parse_envelope
 from flute.study.agreement import Agreement
@@ -31,9 +31,13 @@ BOUNDED_ELSEWHERE = {
 }
 """The only fields whose bound is not in their type; tests below show that the other bound is there."""
 
-MAPS = {"RosterFiles.files": "TUF metadata by file name; both sides bounded, at most 8"}
+MAPS = {
+    "RosterFiles.files": "TUF metadata by file name; both sides bounded, at most 8",
+    "Said.boxes": "one sealed box for each other hub; both sides bounded, at most MAX_HUBS",
+    "Heard.boxes": "one sealed box of each other hub; both sides bounded, at most MAX_HUBS",
+}
 
-FLOATS = {"SecureQuestion.parameters", "OwnQuestion.parameters"}
+FLOATS = {f"{kind}Question.parameters" for kind in ("Secure", "Joint", "Encrypted", "Split", "Own")}
 """Public input of a step, from the coordinator: what hubs say holds no float at all."""
 
 WHAT_LEAVES = {
@@ -77,6 +81,72 @@ WHAT_LEAVES = {
     "SharesAnswer.shares.ctx": "digest",
     "SharesAnswer.shares.hub": "id",
     "SharesAnswer.shares.shares[]": "share of a mask seed, or of a private key of one round",
+    **{
+        f"{where}.{name}": what
+        for where in ("JointBegun.said", "KeyBegun.said", "Said")
+        for name, what in {
+            "session": "digest",
+            "step": "step of a computation among hubs",
+            "boxes": "sealed to another hub of the study",
+        }.items()
+    },
+    "JointTotal.session": "digest",
+    "JointTotal.total": "noised vector",
+    "KeyReady.session": "digest",
+    **{
+        f"KeyReady.terms.{name}": what
+        for name, what in {
+            "study": "id",
+            "agreement": "digest",
+            "roster": "digest",
+            "roster_version": "version",
+            "hubs[]": "id",
+            "threshold": "number of hubs",
+            "colluding": "number of hubs",
+            "contributors_min": "number of hubs",
+            "attempt": "number of the ceremony",
+        }.items()
+    },
+    "KeyReady.whole": "public key",
+    "KeyReady.shares[]": "public key",
+    **{
+        f"EncryptedAnswer.contribution.{name}": what
+        for name, what in {
+            "ctx": "digest",
+            "hub": "id",
+            "pads": "encrypted vector",
+            "boxes": "encrypted vector",
+            "challenge": "proof",
+            "response": "proof",
+            "signature": "signature",
+        }.items()
+    },
+    **{
+        f"OpeningAnswer.share.{name}": what
+        for name, what in {
+            "ctx": "digest",
+            "hub": "id",
+            "summed": "digest",
+            "parts": "part of the opening of a total",
+            "challenge": "proof",
+            "response": "proof",
+            "signature": "signature",
+        }.items()
+    },
+    "SplitAnswer.boxes.ctx": "digest",
+    "SplitAnswer.boxes.hub": "id",
+    "SplitAnswer.boxes.boxes[]": "one share of a covered vector, sealed to an enclave",
+    "SplitAnswer.boxes.signature": "signature",
+    **{
+        f"{where}.receipt.{name}": what
+        for where in ("JointBegun", "EncryptedAnswer", "SplitAnswer")
+        for name, what in {
+            "release": "digest",
+            "line": "line number of the hub's journal",
+            "digest": "digest",
+            "head": "signed head of the hub's journal",
+        }.items()
+    },
     "OwnTotal.total": "noised vector",
     "OwnTotal.receipt.release": "digest",
     "OwnTotal.receipt.line": "line number of the hub's journal",
@@ -196,18 +266,22 @@ def test_what_the_wire_wraps_around_an_envelope_is_closed_and_bounded() -> None:
 
 
 def test_the_walk_sees_every_kind_that_either_side_accepts() -> None:
-    accepted = {*FROM_HUBS.values(), *TO_HUBS.values(), *ROSTER_ONLY.values()}
+    accepted = {*FROM_HUBS.values(), *TO_HUBS.values(), *ROSTER_ONLY.values(), *TALK_ONLY.values()}
     assert accepted <= set(message_types())
     tagged = {t for t in message_types() if t.__struct_config__.tag is not None}
     inner = {t.__name__ for t in tagged - accepted}
     assert inner == {  # parts of the messages above, never accepted by themselves
         "StudyKey", "Ticket", "Start", "Masked", "MaskedBlock", "Survivors", "Echo", "Echoes", "Shares", "Abort",
+        "Contribution", "OpeningShare", "KeyCommitment", "KeyDealing", "KeyDealtShare", "KeyComplaint",
+        "KeyConfirmation", "RangeProof", "EnclaveDuty", "EnclaveOffer", "EnclaveStart", "EnclaveBegin",
+        "EnclaveBoxes", "EnclaveBox", "EnclaveTaken", "EnclaveFinish", "EnclaveTotal", "EnclaveGivenUp",
+        "EnclaveRefused",
     }  # fmt: skip
 
 
 def test_no_kind_travels_both_ways() -> None:
     """A question can never be taken for an answer."""
-    assert not set(FROM_HUBS) & (set(TO_HUBS) | set(ROSTER_ONLY))
+    assert not set(FROM_HUBS) & (set(TO_HUBS) | set(ROSTER_ONLY) | set(TALK_ONLY))
 
 
 # --- what leaves a hub ------------------------------------------------------------------------------------
@@ -220,6 +294,7 @@ def test_every_leaf_of_what_a_hub_says_is_named_and_none_could_carry_a_record() 
         allowed = {
             "digest": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 32,
             "public key": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 32,
+            "proof": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 32,
             "signature": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 64,
             "hash cut to 128 bits": lambda t: isinstance(t, mi.BytesType) and t.min_length == t.max_length == 16,
             "share of a mask seed, or of a private key of one round": lambda t: (
@@ -233,21 +308,27 @@ def test_every_leaf_of_what_a_hub_says_is_named_and_none_could_carry_a_record() 
             "fixed text": lambda t: isinstance(t, mi.StrType) and (t.max_length or 9_999) <= 2_000,
             "one of three words": lambda t: isinstance(t, mi.LiteralType) and len(t.values) == 3,
         }.get(WHAT_LEAVES[path])
-        if allowed is None:  # vectors under masks or noise, counts of the hub's own
-            assert isinstance(type_, mi.BytesType | mi.IntType), path
+        if allowed is None:  # vectors under masks, encryption or noise, counts of the hub's own
+            assert isinstance(type_, mi.BytesType | mi.IntType | mi.DictType), path
         else:
             assert allowed(type_), (path, type_)
 
 
-def test_only_three_fields_that_leave_a_hub_are_long_enough_for_a_table() -> None:
-    """And those are what `study.protection` covered: under masks, or under the hub's own noise."""
+def test_only_covered_fields_that_leave_a_hub_are_long_enough_for_a_table() -> None:
+    """What `study.protection` covered: under masks, encrypted, opened by all hubs, or under the hub's own noise; and
+    boxes that are sealed to another hub."""
     long = {
         path
         for kind in FROM_HUBS.values()
         for path, found in leaves(kind, kind.__name__)
-        if isinstance(found, mi.BytesType | mi.StrType) and (found.max_length or 0) > 4_096
+        if isinstance(found, mi.DictType)
+        or (isinstance(found, mi.BytesType | mi.StrType) and (found.max_length or 0) > 4_096)
     }
-    assert long == {"MaskedAnswer.masked.vector", "OwnTotal.total"}
+    assert long == {
+        *("MaskedAnswer.masked.vector", "OwnTotal.total", "JointTotal.total"),
+        *("EncryptedAnswer.contribution.pads", "EncryptedAnswer.contribution.boxes", "OpeningAnswer.share.parts"),
+        *("JointBegun.said.boxes", "KeyBegun.said.boxes", "Said.boxes", "SplitAnswer.boxes.boxes[]"),
+    }
 
 
 SUSPICIOUS = {

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from flute.coordinator import exchange
+from flute.coordinator import turns
 from flute.coordinator.results import study_release, summed_hubs
 from flute.errors import Equivocation, NotPossible, StudyFileError
 from flute.messages.answer import MaskedAnswer
@@ -19,7 +19,7 @@ from flute.study.agreement import Agreement, PlanChoice
 from flute.study.check import check_study
 from flute.study.protection import prices
 from support.inprocess import InProcessFederation
-from support.studies import DESCRIBE, EXACT, MODEL, study
+from support.studies import DESCRIBE, EXACT, MODEL, study, under_plan
 
 HUBS = ("east", "north", "south", "upper", "west")
 POOLED = DESCRIBE.replace("per_hub: true", "per_hub: false").replace("share: 0.3", "share: 0.5")
@@ -40,13 +40,13 @@ def five(dropouts: int, *, echo: bool = True, questions: str = POOLED) -> Agreem
     base = study("budget: {epsilon: 3}", questions)
     conditions = dict.fromkeys(HUBS, next(iter(base.conditions.values())))
     plan = PlanChoice("secagg", 1, dropouts, echo)
-    return msgspec.structs.replace(base, hubs=HUBS, conditions=conditions, plan=plan)
+    return under_plan(base, plan, hubs=HUBS, conditions=conditions)
 
 
 @pytest.fixture
 def fed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcessFederation:
-    monkeypatch.setattr(exchange, "STRAGGLER_S", 0.8)
-    monkeypatch.setattr(exchange, "STRAGGLER_AGAIN_S", 0.8)
+    monkeypatch.setattr(turns, "STRAGGLER_S", 0.8)
+    monkeypatch.setattr(turns, "STRAGGLER_AGAIN_S", 0.8)
     variables = [v.variable for v in five(1).variables]
     return InProcessFederation(tmp_path, {hub: people(hub, 300) for hub in HUBS}, variables)
 
@@ -184,7 +184,7 @@ def test_dropouts_that_cannot_be_covered_are_refused_with_what_to_write(
 ) -> None:
     base = study(EXACT, MODEL) if mode == "exact" else five(0)
     conditions = dict.fromkeys(HUBS, next(iter(base.conditions.values())))
-    agreement = msgspec.structs.replace(base, hubs=HUBS, conditions=conditions, plan=plan)
+    agreement = under_plan(base, plan, hubs=HUBS, conditions=conditions)
     if not says:
         check_study(agreement)
         return

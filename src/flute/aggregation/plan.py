@@ -32,4 +32,29 @@ SECAGG = Plan(
     summary="Masked sums: nobody sees any hub's answer, the coordinator only the total of all hubs.",
 )
 
-PLANS: dict[str, Plan] = {SECAGG.name: SECAGG}
+MPC = Plan(
+    name="mpc",
+    offers=frozenset({"sums", "products", "comparisons"}),
+    min_hubs=3,
+    recovers_dropouts=False,
+    summary="Computed on shares: hubs compute together, a cheat is noticed before anything opens, the coordinator "
+    "carries sealed boxes.",
+)
+
+THRESHOLD_HE = Plan(
+    name="threshold-he",
+    offers=frozenset({"sums"}),
+    min_hubs=3,
+    recovers_dropouts=False,
+    summary="Encrypted answers: added while encrypted, and opened only by as many hubs as the agreement asks for.",
+)
+
+ENCLAVE = Plan(
+    name="enclave",
+    offers=frozenset({"sums"}),
+    min_hubs=3,
+    recovers_dropouts=False,
+    summary="Split among enclaves of different makers: only if all of them are malicious do they see an answer.",
+)
+
+PLANS: dict[str, Plan] = {plan.name: plan for plan in (SECAGG, MPC, THRESHOLD_HE, ENCLAVE)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
+from flute.defaults import MAX_PATIENTS
 from flute.messages.limits import Name
+from flute.mpc.party import Party
+from flute.mpc.steps import Step
 
 Mode = Literal["private", "exact"]
 Scope = Literal["pooled", "each"]
@@ -104,7 +107,43 @@ class RobustMean(Struct, frozen=True, forbid_unknown_fields=True, tag_field="alg
     influence: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
-Spec = Describe | LogisticRegression | Evaluate | RobustMean
+class JointQuantiles(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="joint-quantiles"):
+    """Quantiles of numbers, exact on a public grid of `grid` values over each range, and nothing else."""
+
+    variables: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=16)]
+    percents: Annotated[tuple[Annotated[int, Meta(ge=1, le=99)], ...], Meta(min_length=1, max_length=16)] = (50,)
+    grid: Annotated[int, Meta(ge=4, le=4096)] = 1024
+
+
+class JointTest(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="joint-test"):
+    """Do groups differ? Of a category or 0/1 outcome Pearson's chi-squared test, of a number Kruskal and Wallis' rank
+    test on a public grid of `grid` values; the table is not opened."""
+
+    outcome: Name
+    by: Name
+    grid: Annotated[int, Meta(ge=4, le=1024)] = 256
+
+
+class LogRank(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="log-rank"):
+    """Do two groups' times to an event differ? Times on a public grid of `bins` values; the life table is not opened.
+
+    time: a number; event: 0/1, 0 where the patient was only followed so long; by: 0/1."""
+
+    time: Name
+    event: Name
+    by: Name
+    bins: Annotated[int, Meta(ge=2, le=256)] = 64
+
+
+class HiddenModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="hidden-model"):
+    """A logistic regression that neither coordinator nor researcher sees: opened is how well it tells who is ill."""
+
+    outcome: Name
+    predictors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
+    bins: Annotated[int, Meta(ge=8, le=256)] = 64
+
+
+Spec = Describe | LogisticRegression | Evaluate | RobustMean | JointQuantiles | JointTest | LogRank | HiddenModel
 """The closed union of what a study can ask. A new algorithm adds its struct here."""
 
 
@@ -120,6 +159,8 @@ class Setting:
     hubs: tuple[str, ...]
     questions: Mapping[str, tuple[Spec, Scope]]
     """All questions of the study by id: `evaluate` looks up the models it scores."""
+    max_patients: int = MAX_PATIENTS
+    """No hub has more patients: public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +245,22 @@ class Algorithm(Protocol):
 
         `inputs`: results of earlier questions by model reference (`evaluate` needs them).
         Deterministic: a coordinator that was killed gets the same answer from the stored totals.
+        """
+        ...
+
+
+@runtime_checkable
+class JointAlgorithm(Algorithm, Protocol):
+    """An algorithm that hubs compute together on shares (plan mpc): not a sum of updates, which it has none of.
+
+    Its outline has one step, whose size is how many numbers are opened. `next` reads them as the step's total.
+    """
+
+    def program(self, spec: Any, setting: Setting, data: Dataset, party: Party) -> Step[Array]:
+        """This hub's part, over its own patients. Returns what was opened, float64 [outline[0].size], |x| < 2^29, the
+        same at every hub; JOINT_FRACTION_BITS binary digits of it are kept.
+
+        Must not fail, nor take longer, on account of what one patient's values are.
         """
         ...
 

@@ -13,20 +13,26 @@ from flute.algorithms.contract import (
     Algorithm,
     Describe,
     Evaluate,
+    HiddenModel,
+    JointQuantiles,
+    JointTest,
     LogisticRegression,
+    LogRank,
     Operation,
     PrivacyStatement,
     RobustMean,
     Spec,
 )
 from flute.algorithms.evaluation import EvaluateAlgorithm
+from flute.algorithms.hidden_model import HiddenModelAlgorithm
+from flute.algorithms.joint_statistics import JointQuantilesAlgorithm, JointTestAlgorithm, LogRankAlgorithm
 from flute.algorithms.linear import LogisticRegressionAlgorithm
 from flute.algorithms.robust import RobustMeanAlgorithm
 from flute.algorithms.statistics import DescribeAlgorithm
 from flute.errors import MisuseError
 from flute.primitives.keys import digest
 
-_ROOMS: Final = ("aggregation", "algorithms", "dp")
+_ROOMS: Final = ("aggregation", "algorithms", "attestation", "dp", "enclaves", "joint", "mpc", "threshold")
 """What decides on privacy when a question runs: the roster approves these rooms' code, by digest."""
 
 
@@ -67,6 +73,10 @@ ALGORITHMS: Final = registered(
         (LogisticRegression, LogisticRegressionAlgorithm()),
         (Evaluate, EvaluateAlgorithm()),
         (RobustMean, RobustMeanAlgorithm()),
+        (JointQuantiles, JointQuantilesAlgorithm()),
+        (JointTest, JointTestAlgorithm()),
+        (LogRank, LogRankAlgorithm()),
+        (HiddenModel, HiddenModelAlgorithm()),
     )
 )
 

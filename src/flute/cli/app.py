@@ -27,6 +27,8 @@ _GROUPS: Final = {
     "audit": ("ledger", "AUDIT"),
     "imaging": ("imaging", "APP"),
     "simulate": ("pilot", "SIMULATE"),
+    "evidence": ("evidence", "APP"),
+    "aggregator": ("aggregator", "APP"),
 }
 """Group: its module in this room, and its name there. Only the group that is called is loaded: it is half of the time
 that a command takes."""
@@ -35,6 +37,8 @@ _COMMANDS: Final = {
     "deidentify": ("deidentify", "deidentify"),
     "anonymity": ("deidentify", "anonymity_report"),
     "requirements": ("requirements", "requirements"),
+    "threats": ("threats", "threats"),
+    "attack": ("attack", "attack"),
 }
 
 

@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
+import yaml
 from rich.markup import escape
 
+from flute.attestation.policy import policy_of, write_policy
 from flute.cli.output import OUT, FormatOption, show
+from flute.coordinator.aggregators import AggregatorConfig
 from flute.coordinator.client import CoordinatorClient
 from flute.coordinator.enrolments import Enrolments
 from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
@@ -18,6 +22,7 @@ from flute.coordinator.rosterbook import RosterBook
 from flute.coordinator.setup import init_coordinator, next_roster
 from flute.coordinator.store import open_store
 from flute.defaults import LOOPBACK, MIN_HUBS
+from flute.enclaves.context import policy_digest
 from flute.errors import MisuseError
 from flute.local.processes import follow_parent
 from flute.primitives.keys import fingerprint
@@ -101,9 +106,40 @@ def propose(
     hubs = _enrolments(folder).admitted()
     if len(hubs) + (len(previous.hubs()) if previous else 0) < MIN_HUBS:
         raise MisuseError(f"A roster needs at least {MIN_HUBS} hubs; {len(hubs)} were admitted so far.")
-    bundle = next_roster(home.config().federation, keys, previous, files, hubs=hubs, people=people, now=now)
+    config = home.config()
+    policies = {name: Path(a.policy).read_bytes() for name, a in config.aggregators.items()}
+    bundle = next_roster(
+        config.federation, keys, previous, files, hubs=hubs, people=people, now=now, policies=policies
+    )
     book.propose(bundle)
     OUT.print("Proposed. Each owner now runs: flute roster sign FOLDER")
+
+
+@APP.command()
+def aggregator(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="Its name in agreements and in the roster, for example 'snp'.")],
+    at: Annotated[str, typer.Option(help="Its Unix socket, or http://127.0.0.1:PORT of a forwarded port.")],
+    policy: Annotated[Path, typer.Option(help="Appraisal policy (JSON or YAML) that hubs are to hold it to.")],
+) -> None:
+    """Make an enclave known that adds up answers under plan enclave. Serve anew for it to be used.
+
+    Hubs trust neither the address nor the policy: they appraise evidence themselves, under the policy whose digest
+    the owners signed. So propose a roster after this (`flute coordinator propose`).
+    Example: `flute coordinator aggregator /srv/flute-coordinator snp --at /run/flute/snp.sock --policy snp.yaml`
+    """
+    home = CoordinatorHome(folder)
+    config = home.config()
+    raw = write_policy(policy_of(yaml.safe_load(policy.read_text(encoding="utf-8"))))
+    kept = home.folder / "aggregators" / f"{name}.json"
+    kept.parent.mkdir(mode=0o700, exist_ok=True)
+    kept.write_bytes(raw)
+    known = config.aggregators | {name: AggregatorConfig(at, str(kept))}
+    home.write_config(msgspec.structs.replace(config, aggregators=known))
+    OUT.print(
+        f"Aggregator {escape(name)} at {escape(at)}. Its policy's digest, for owners to compare: "
+        f"{policy_digest(raw).hex()}\nNext: flute coordinator propose {escape(str(folder))}"
+    )
 
 
 @APP.command()

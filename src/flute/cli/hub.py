@@ -141,11 +141,34 @@ def consent(
     show(shown, decided if decision else agreement_text(shown), format)
 
 
+@APP.command()
+def key(
+    folder: Folder,
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    format: FormatOption = "text",
+) -> None:
+    """The key that encrypts a study's answers (plan threshold-he): is it made, who has to agree to open.
+
+    Hubs make it together, without a dealer, when the study first asks; this hub holds one part and never gives it
+    away. Owners compare the fingerprint by phone: where all read the same, all encrypt to the same key.
+    Example: `flute hub key /srv/flute trial`
+    """
+    with HubClient(folder) as door:
+        found = door.get(f"/studies/{study}")["key"]
+    if found is None:
+        raise MisuseError(f"Study {study} is not under plan threshold-he, so it has no key of its own.")
+    who = f"Totals open when {found['openers']} of {', '.join(found['hubs'])} agree."
+    if not found["made"]:
+        text = f"No key yet: the hubs make it together when the study's first question is asked. {who}"
+    else:
+        text = f"Key of study {escape(study)} (attempt {found['attempt']}): {found['fingerprint']}\n{who}"
+    show(found, text, format)
+
+
 def agreement_text(shown: dict[str, object]) -> str:
     """An agreement as a data protection officer reads it."""
     a = shown["agreement"]
     assert isinstance(a, dict)
-    cells = {(c["parties"], c["because"]): c for c in a["guarantees"]}  # enclave columns that are alike: said once
     protected = (
         f"{a['numbers']} exact numbers at most; no epsilon bounds what they tell"
         if a["mode"] == "exact"
@@ -163,16 +186,26 @@ def agreement_text(shown: dict[str, object]) -> str:
         f"Questions: {', '.join(q['id'] + ' (' + q['algorithm'] + ')' for q in a['questions'])}",
         f"Protection: {escape(a['plan'])} {protected}.",
         *(f"To {escape(s['who'])}: epsilon {s['epsilon']:.2f} in all" for s in a["onlookers"]),
-        *(_cell_text(c) for c in cells.values()),
+        *_cells_text(a["guarantees"]),
         *(f"To know: {escape(caution)}" for caution in a["cautions"]),
         f"[yellow]{escape(a['unaudited'])}[/yellow]",
     ]
     return "\n".join(lines)
 
 
-def _cell_text(cell: dict[str, Any]) -> str:
-    verdict = "holds" if cell["holds"] else "[yellow]does not hold[/yellow]"
-    return f"Assuming {escape(cell['parties'])}: {verdict}. {escape(cell['because'])}"
+def _cells_text(cells: list[dict[str, Any]]) -> list[str]:
+    """Columns that are alike are said once."""
+    lines, columns = [], len({c["enclaves"] for c in cells})
+    for parties, because in dict.fromkeys((c["parties"], c["because"]) for c in cells):
+        alike = [c for c in cells if (c["parties"], c["because"]) == (parties, because)]
+        cell = alike[0]
+        where = "" if len(alike) == columns else f" ({' or '.join(c['enclaves'] for c in alike)})"
+        verdict = "holds" if cell["holds"] else "[yellow]does not hold[/yellow]"
+        lines.append(
+            f"Assuming {escape(parties)}{where}: {verdict}. {escape(because)} Rests on: {escape(cell['assumes'])} "
+            f"What is left: {escape(cell['residual'])}"
+        )
+    return lines
 
 
 def _day(seconds: int) -> str:

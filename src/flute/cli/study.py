@@ -17,7 +17,8 @@ from flute.errors import MisuseError, PeerUnreachable
 from flute.study.agreement import Agreement
 from flute.study.check import Checked, check_study
 from flute.study.file import MAX_FILE_BYTES, read_study_file
-from flute.study.protection import cautions, guarantees, sights, study_budget
+from flute.study.protection import sights, study_budget
+from flute.study.threats import cautions, guarantees
 from flute.trust.keyfiles import load_person_key
 
 APP = typer.Typer(help="Study files: check, run, status.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -56,9 +57,10 @@ def check(
     lines = [f"[bold]{escape(agreement.title)}[/bold] can be carried out."]
     for question in facts["questions"]:
         steps = f"{question['steps']} step" + ("s" if question["steps"] > 1 else "")
+        numbers = f"{question['numbers']} number" + ("s" if question["numbers"] > 1 else "")
         alone = ", of each hub alone" if question["scope"] == "each" else ""
         lines.append(
-            f"  {question['id']}: {question['algorithm']}{alone}, {steps}, {question['numbers']} numbers"
+            f"  {question['id']}: {question['algorithm']}{alone}, {steps}, {numbers}"
             + (f", {question['rho']:.4g} rho" if agreement.mode == "private" else "")
         )
     lines.append(facts["statement"])

@@ -11,18 +11,29 @@ from flute.errors import NotInRoster
 from flute.messages.answer import (
     Consent,
     EchoAnswer,
+    EncryptedAnswer,
+    JointBegun,
+    JointTotal,
+    KeyBegun,
+    KeyReady,
     MaskedAnswer,
+    OpeningAnswer,
     OwnTotal,
     Refused,
     SharesAnswer,
+    SplitAnswer,
     TicketGiven,
 )
 from flute.messages.channel import Channel
 from flute.messages.envelope import ID_SIZE, Opened, bodies, envelope_digest, open_envelope, write_envelope
+from flute.messages.talk import Said
 from flute.primitives.keys import AgreementKey, SigningKey
 from flute.trust.roster import Roster
 
-ACCEPTS = bodies(Consent, TicketGiven, MaskedAnswer, EchoAnswer, SharesAnswer, OwnTotal, Refused)
+ACCEPTS = bodies(
+    Consent, TicketGiven, MaskedAnswer, EchoAnswer, SharesAnswer, JointBegun, Said, JointTotal, KeyBegun, KeyReady,
+    EncryptedAnswer, OpeningAnswer, SplitAnswer, OwnTotal, Refused,
+)  # fmt: skip
 COORDINATOR = "coordinator"
 
 

@@ -16,8 +16,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from flute.defaults import ROUND_TIMEOUT_S
+from flute.coordinator.aggregators import AggregatorConfig
+from flute.defaults import MAX_AGGREGATORS, ROUND_TIMEOUT_S
 from flute.homes import private_folder, read_config, write_config
+from flute.messages.limits import Name
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Host = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -33,6 +35,8 @@ class CoordinatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     api_host: Host
     api_port: Port
     round_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = ROUND_TIMEOUT_S
+    aggregators: Annotated[dict[Name, AggregatorConfig], Meta(max_length=MAX_AGGREGATORS)] = {}
+    """Of plan enclave, by the names that agreements use; neither address nor policy is trusted by any hub."""
 
 
 class CoordinatorHome:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
+from flute.coordinator.aggregators import doors_of
 from flute.coordinator.api import make_api
 from flute.coordinator.desk import Desk
 from flute.coordinator.enrolments import Enrolments
@@ -17,7 +18,7 @@ from flute.coordinator.rosterbook import RosterBook
 from flute.coordinator.rounds import Rounds
 from flute.coordinator.runs import Runner
 from flute.coordinator.store import open_store
-from flute.defaults import CLOCK_S, DOOR_STOP_S, ROSTER_PUSH_S
+from flute.defaults import CLOCK_S, DOOR_STOP_S, EVERY_LINK, LOOPBACK, ROSTER_PUSH_S
 from flute.errors import MisuseError
 from flute.messages.question import RosterFiles
 from flute.transport.identity import open_authority
@@ -42,9 +43,11 @@ class Coordinator:
         self.book = RosterBook(home.roster, keys.signing)
         self.rounds = Rounds(engine)
         self.enrolments = Enrolments(engine, self.config.federation, keys, authority)
-        self.channel = RelayChannel(home.mail, keys.party, authority.kit)
+        listen = LOOPBACK if self.config.engine_host == "localhost" else EVERY_LINK
+        self.channel = RelayChannel(home.mail, keys.party, authority.kit, listen=listen)
         self.desk = Desk(keys.signing, keys.sealing, lambda: self.book.roster(unix_time()), self.channel, unix_time)
-        self.runner = Runner(self.rounds, self.desk, timeout_s=self.config.round_timeout_s)
+        aggregators = doors_of(self.config.aggregators)
+        self.runner = Runner(self.rounds, self.desk, timeout_s=self.config.round_timeout_s, aggregators=aggregators)
         self._stop = threading.Event()
         self._pushed: dict[str, float] = {}
         self._threads = [

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from flute.coordinator.rounds import RoundRow, Rounds, StudyRow
+from flute.coordinator.turns import CHARGED
 from flute.defaults import DELTA
 from flute.dp.odds import exact_sentence, odds_sentence
-from flute.messages.answer import MaskedAnswer, OwnTotal, Receipt
-from flute.messages.question import SecureQuestion, SurvivorsSaid
+from flute.messages.answer import Receipt
+from flute.messages.envelope import parse_envelope
+from flute.messages.question import SurvivorsSaid
 from flute.study.agreement import Agreement
 from flute.study.check import Checked, checked_agreement
 from flute.study.program import tracks
@@ -75,14 +77,11 @@ def study_times(rounds: Rounds, study: str) -> list[dict[str, Any]]:
 
 def _receipt(rounds: Rounds, row: StudyRow, checked: Checked, r: RoundRow) -> ReleaseReceipt:
     agreement = checked.agreement
+    kinds = {hub: kind for hub, kind in rounds.exchanged(r.id, outgoing=False) if kind in CHARGED}
     receipts: dict[str, Receipt] = {}
     for hub in summed_hubs(rounds, r):
-        if r.party:
-            receipts[hub] = msgspec.msgpack.decode(rounds.answer(r.id, hub, "own-total"), type=OwnTotal).receipt
-        else:
-            receipts[hub] = msgspec.msgpack.decode(
-                rounds.answer(r.id, hub, "masked-answer"), type=MaskedAnswer
-            ).receipt
+        answer = msgspec.msgpack.decode(rounds.answer(r.id, hub, kinds[hub]), type=CHARGED[kinds[hub]])
+        receipts[hub] = answer.receipt
     return make_receipt(
         agreement,
         row.digest,
@@ -99,12 +98,15 @@ def summed_hubs(rounds: Rounds, r: RoundRow) -> tuple[str, ...]:
     """Whose answers are in an opened round's total: the survivor set that the hubs were told."""
     if r.party:
         return (r.party,)
-    said = rounds.messages(r.id, "survivors-said", outgoing=True)[0]
-    return msgspec.msgpack.decode(said.body, type=SurvivorsSaid).survivors.hubs
+    said = rounds.messages(r.id, "survivors-said", outgoing=True)
+    if said:
+        return msgspec.msgpack.decode(said[0].body, type=SurvivorsSaid).survivors.hubs
+    return tuple(sorted(hub for hub, kind in rounds.exchanged(r.id, outgoing=False) if kind in CHARGED))
 
 
 def _roster_version(rounds: Rounds, r: RoundRow) -> int:
-    """Under which roster a pooled round was asked; 0 for a hub's own answer, whose envelope says it."""
-    for message in rounds.messages(r.id, "secure-question", outgoing=True):
-        return msgspec.msgpack.decode(message.body, type=SecureQuestion).start.terms.roster_version
+    """Under which roster a pooled round was asked; 0 for a hub's own answer."""
+    for kind in ("secure-question", "joint-question", "encrypted-question", "split-question"):
+        for message in rounds.messages(r.id, kind, outgoing=True):
+            return parse_envelope(message.envelope).header.roster_version
     return 0

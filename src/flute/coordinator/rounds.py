@@ -11,10 +11,10 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from flute.coordinator.store import CONSENT, HEAD, MESSAGE, RESULT, ROUND, SEEN, STUDY, TICKET, TRAFFIC
+from flute.coordinator.store import CONSENT, HEAD, KEY, MESSAGE, RESULT, ROUND, SEEN, STUDY, TICKET, TRAFFIC
 from flute.messages.protocol import Ticket
 
-ACTIVE: Final = ("gathering", "asked", "masked", "echoed")
+ACTIVE: Final = ("gathering", "asked", "masked", "echoed", "talking", "summed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +238,27 @@ class Rounds:
                 )
             ).scalar_one()
         return bytes(body)
+
+    # --- keys of studies under plan threshold-he -------------------------------------------------
+
+    def asked_for_keys(self, study: str) -> int:
+        """How many key ceremonies a study's hubs were called to."""
+        calls = select(MESSAGE.c.round).where(MESSAGE.c.kind == "key-call", MESSAGE.c.outgoing == 1).distinct()
+        with self.transaction() as db:
+            rows = db.execute(select(ROUND.c.id).where(ROUND.c.study == study, ROUND.c.id.in_(calls))).all()
+        return len(rows)
+
+    def keep_key(self, study: str, attempt: int, body: bytes) -> None:
+        with self.transaction() as db:
+            db.execute(insert(KEY).values(study=study, attempt=attempt, body=body))
+
+    def key(self, study: str) -> bytes | None:
+        """The newest public key of a study."""
+        with self.transaction() as db:
+            body = db.execute(
+                select(KEY.c.body).where(KEY.c.study == study).order_by(KEY.c.attempt.desc()).limit(1)
+            ).scalar_one_or_none()
+        return None if body is None else bytes(body)
 
     # --- heads of the hubs' journals -------------------------------------------------------------
 

@@ -3,7 +3,9 @@
     study   consenting -> ready -> running -> finished
                  any of these -> stopped (with the reason in words)
     round   gathering -> asked -> masked -> echoed -> opened        pooled, under masks
-            asked -> opened                                         a hub's own answer
+            gathering -> asked -> talking -> opened                 computed by the hubs on shares
+            gathering -> asked -> summed -> opened                  added while encrypted
+            gathering -> asked -> opened                            a hub's own answer
                  any of these -> failed (repeated with fresh tickets and noise, and charged again)
 
 Every transition is one transaction that also stores what is to be sent; sending comes after. `tick` looks
@@ -24,18 +26,21 @@ import numpy as np
 
 from flute.algorithms.contract import Finished
 from flute.algorithms.contract import Opened as OpenedTotal
+from flute.coordinator.aggregators import Aggregators
 from flute.coordinator.desk import Desk
 from flute.coordinator.exchange import Exchange
 from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
+from flute.coordinator.turns import Charged
 from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
 from flute.errors import BadMessageError, FluteError, NotInRoster, ProtocolAbortedError, WrongStudy
 from flute.ledger.heads import read_head_line
-from flute.messages.answer import Consent, MaskedAnswer, OwnTotal, Refused, TicketGiven
+from flute.messages.answer import Consent, JointTotal, KeyReady, MaskedAnswer, Refused, TicketGiven
 from flute.messages.envelope import Opened
 from flute.messages.question import (
     Proposal,
     StudyClosed,
 )
+from flute.messages.talk import Said
 from flute.study import sides
 from flute.study.agreement import Agreement
 from flute.study.check import Checked, checked_agreement
@@ -51,13 +56,20 @@ ENDED: Final = ("finished", "stopped")
 class Runner:
     """Drives every study. One per coordinator; `receive` and `tick` may be called from any thread."""
 
-    def __init__(self, rounds: Rounds, desk: Desk, *, timeout_s: float = ROUND_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        rounds: Rounds,
+        desk: Desk,
+        *,
+        timeout_s: float = ROUND_TIMEOUT_S,
+        aggregators: Aggregators | None = None,
+    ) -> None:
         self._rounds = rounds
         self._desk = desk
         self._timeout_s = timeout_s
         self._lock = threading.RLock()
         self._proposed: dict[str, float] = {}  # study -> when its open proposals were last offered
-        self._exchange = Exchange(rounds, desk, timeout_s)
+        self._exchange = Exchange(rounds, desk, timeout_s, aggregators or Aggregators())
 
     # --- what people ask --------------------------------------------------------------------------
 
@@ -131,12 +143,12 @@ class Runner:
         self.tick(row.study)
 
     def _answer(self, opened: Opened, raw: bytes) -> None:
-        asked = self._rounds.asked_by(opened.header.answers)
+        asked = self._rounds.asked_by(opened.header.answers) or self._exchange.asked_by(opened.header.answers)
         if asked is None:
             if isinstance(opened.body, Refused):
                 LOG.warning("%s refused: %s", opened.header.sender, opened.body.text)
             return
-        round_id, hub, _ = asked
+        round_id, hub = asked[:2]
         if hub != opened.header.sender:
             LOG.warning("%s answered a message to %s; dropped", opened.header.sender, hub)
             return
@@ -144,6 +156,11 @@ class Runner:
         if current is None:
             return
         row = self._study(current.study)
+        if isinstance(opened.body, Said | JointTotal | KeyReady):
+            self._exchange.talk(row, current, hub, opened.body)
+            if not isinstance(opened.body, Said):  # hundreds of steps come before the end, and change nothing stored
+                self.tick(current.study)
+            return
         try:
             self._exchange.check_answer(current, hub, opened.body)
         except (BadMessageError, ProtocolAbortedError, NotInRoster) as error:
@@ -155,11 +172,11 @@ class Runner:
         # a masked answer is large, and carries its hub's own signature: its envelope is not kept besides
         envelope = b"" if isinstance(opened.body, MaskedAnswer) else raw
         self._rounds.add_answer(round_id, hub, opened.header.kind, opened.digest, envelope, body)
-        if isinstance(opened.body, MaskedAnswer | OwnTotal):
+        if isinstance(opened.body, Charged):
             self._keep_head(hub, opened.body.receipt.head)
         if isinstance(opened.body, TicketGiven):
             self._exchange.keep_ticket(opened.header.study, hub, opened.body.ticket)
-        if current.state == "failed" and isinstance(opened.body, MaskedAnswer | OwnTotal):
+        if current.state == "failed" and isinstance(opened.body, Charged):
             self._exchange.tell_aborted(row, current, [hub])  # it came too late
         elif current.state in ("masked", "echoed", "opened") and isinstance(opened.body, MaskedAnswer):
             self._exchange.tell_left_out(row, current)

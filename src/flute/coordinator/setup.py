@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flute.algorithms.registry import code_digest
 from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
 from flute.defaults import ROSTER_LIFETIME_DAYS
+from flute.enclaves.context import policy_digest, policy_name
 from flute.homes import private_folder
 from flute.primitives.keys import KEY_SIZE, fingerprint
 from flute.transport.identity import make_authority
@@ -32,11 +33,12 @@ def init_coordinator(folder: Path, config: CoordinatorConfig, entropy: Callable[
 
 def next_roster(
     federation: str, keys: PartyKeys, previous: Roster | None, files: dict[str, bytes] | None,
-    *, hubs: Sequence[Hub], people: Sequence[Person], now: int,
+    *, hubs: Sequence[Hub], people: Sequence[Person], now: int, policies: Mapping[str, bytes] | None = None,
 ) -> Bundle:  # fmt: skip
     """The roster that follows the present one, with newcomers, for owners to sign.
 
-    The code that is installed here becomes the approved one. Raises: Malformed, RosterUnsigned, MisuseError."""
+    The code that is installed here becomes the approved one, and so do the policies by which aggregators are
+    appraised (by aggregator). Raises: Malformed, RosterUnsigned, MisuseError."""
     old_hubs = {h.id: h for h in previous.content.hubs} if previous else {}
     old_people = {p.id: p for p in previous.content.people} if previous else {}
     content = RosterContent(
@@ -46,6 +48,9 @@ def next_roster(
         coordinator=Coordinator(NAME, keys.signing.public, keys.sealing.public),
         hubs=tuple(({h.id: h for h in hubs} | old_hubs).values()),
         people=tuple((old_people | {p.id: p for p in people}).values()),
-        codes=(ApprovedCode("algorithms", code_digest()),),
+        codes=(
+            ApprovedCode("algorithms", code_digest()),
+            *(ApprovedCode(policy_name(name), policy_digest(raw)) for name, raw in sorted((policies or {}).items())),
+        ),
     )
     return propose(content, previous=files or None, now=now)

@@ -122,6 +122,13 @@ HEAD: Final = Table(
     Column("head", LargeBinary, nullable=False),
 )  # fmt: skip
 
+KEY: Final = Table(
+    "study_key", METADATA,
+    Column("study", String, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # public: what hubs made together
+)  # fmt: skip
+
 ENROLMENT: Final = Table(
     "enrolment", METADATA,
     Column("hub", String, primary_key=True),

@@ -21,6 +21,8 @@ MAX_HUBS: Final = 200
 """Hubs of one study."""
 COMPLETE_GRAPH_HUBS: Final = 30
 """Up to here every hub shares a mask with every other; beyond, with as many as the corruption bound asks for."""
+MAX_AGGREGATORS: Final = 8
+"""Enclaves that add up one study's answers; two makers are enough, and each one more is one more to be down."""
 MIN_NEIGHBOURS: Final = 20
 """Beyond COMPLETE_GRAPH_HUBS: masks are cheap (0.25 ms per million 16-bit numbers), a corruption bound is a guess."""
 SENTINELS: Final = 4
@@ -103,6 +105,9 @@ MIN_HUBS: Final = 3
 FIXED_POINT_BITS: Final = 40
 """Fraction bits of exact sums: 1e-12 absolute, which keeps a fit within 1e-6 of the pooled one."""
 
+JOINT_FRACTION_BITS: Final = 32
+"""Of numbers that hubs opened together: 1e-10 absolute, and magnitudes up to 2^29 fit an int64 with room."""
+
 # --- algorithms ------------------------------------------------------------------------------
 IRLS_MAX_STEPS: Final = 25
 IRLS_TOLERANCE: Final = 1e-10
@@ -117,6 +122,9 @@ LOG_LIKELIHOOD_CAP: Final = 64.0
 
 # --- relay ------------------------------------------------------------------------------------
 LOOPBACK: Final = "127.0.0.1"
+EVERY_LINK: Final = "0.0.0.0"  # noqa: S104
+"""Where a coordinator listens whose hubs are on other machines; whoever connects needs a certificate of the
+federation."""
 MAX_MAILBOX_BYTES: Final = 2**30
 """Per recipient, beside MAX_MAILBOX_MESSAGES: a peer that sends its largest messages cannot fill the disk."""
 MAX_TRANSFERS_REMEMBERED: Final = 100_000

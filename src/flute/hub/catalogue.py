@@ -260,6 +260,7 @@ class Catalogue:
             max_numbers=0,
             questions=(question,),
             code=bytes(32),
+            guarantees=bytes(32),  # no other party takes part
             simulated=held.simulated,
         )
         try:

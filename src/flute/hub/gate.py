@@ -4,7 +4,8 @@
   2 roster     the coordinator asks, the researcher is enrolled, every hub of the study is still in
   3 consent    this hub granted this very agreement, and its period runs    NoConsent
   4 policy     fields not hidden, exact allowed, floor, the step is agreed  FieldHidden, ExactNotAllowed, …
-  5 code       the algorithms here are those that the roster approved       CodeNotApproved
+  5 code       the algorithms here are those that the roster approved, and  CodeNotApproved
+               so is what runs in every enclave, by evidence                EvidenceError
   6 budget     the price is reserved, on disk                               BudgetExceeded
 Whatever fails is answered with a code and a sentence, and journaled; the record source was not opened.
 """
@@ -13,12 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from flute.algorithms.registry import algorithm_for, code_digest
+from flute.attestation.roots import MAKERS, Roots
 from flute.defaults import MAX_CLOCK_SKEW_S
+from flute.enclaves.hub import Admitted as Accepted
 from flute.errors import (
     CodeNotApproved,
     ExactNotAllowed,
@@ -36,14 +41,29 @@ from flute.hub.store import HubPolicy, HubStore, StudyEntry
 from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Reservation
 from flute.ledger.budget import Policy as BudgetPolicy
 from flute.messages.envelope import Bodies, Opened, open_envelope
-from flute.messages.question import OwnQuestion, SecureQuestion
+from flute.messages.question import (
+    AnyQuestion,
+    EncryptedQuestion,
+    JointQuestion,
+    OwnQuestion,
+    SecureQuestion,
+    SplitQuestion,
+)
 from flute.primitives.keys import AgreementKey, digest
 from flute.study.agreement import Agreement, Question, check_agreement_signature, read_agreement
 from flute.study.check import Checked, check_study, checked_agreement
+from flute.study.enclaved import accepted
 from flute.study.protection import Price, budget_of, study_budget
 from flute.trust.roster import Role, Roster
 
 CODE = "algorithms"
+_PLANS: Final[dict[type[Struct], str]] = {
+    SecureQuestion: "secagg",
+    JointQuestion: "mpc",
+    EncryptedQuestion: "threshold-he",
+    SplitQuestion: "enclave",
+}
+"""Under which plan each kind of pooled question may be asked; no coordinator chooses a study's protection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,8 @@ class Admitted:
     parameters: tuple[float, ...]
     price: Price
     reservation: Reservation
+    enclaves: Accepted | None = None
+    """Plan enclave: aggregators whose evidence this hub has appraised; nothing can be split for others."""
 
     @property
     def release(self) -> bytes:
@@ -68,13 +90,15 @@ class Gate:
     """Holds nothing of its own: every check asks the roster, the store and the ledger as they are now."""
 
     def __init__(
-        self, me: str, key: AgreementKey, store: HubStore, ledger: Ledger, roster: Callable[[], Roster]
-    ) -> None:
+        self, me: str, key: AgreementKey, store: HubStore, ledger: Ledger, roster: Callable[[], Roster],
+        roots: Roots = MAKERS,
+    ) -> None:  # fmt: skip
         self._me = me
         self._key = key
         self._store = store
         self._ledger = ledger
         self._roster = roster
+        self._roots = roots
 
     def open(self, raw: bytes, accepts: Bodies, now: int) -> Opened:
         """Checks 1 and 2 for any message: whoever speaks is the coordinator, and in the roster."""
@@ -119,18 +143,31 @@ class Gate:
     def admit(self, opened: Opened, now: int) -> Admitted:
         """All six checks for a question. Returns once the reservation is on disk."""
         asked = opened.body
-        if not isinstance(asked, SecureQuestion | OwnQuestion):
+        if not isinstance(asked, AnyQuestion):
             raise OutOfOrder("This message asks nothing.")
         entry, agreement = self.consented(opened, asked.agreement, now)
         question = agreement.question(asked.question)
         if (question.scope == "each") != isinstance(asked, OwnQuestion):
             raise WrongStudy(f"Question {question.id} was agreed with another scope.")
+        if question.scope == "pooled":
+            self.require_plan(agreement, _PLANS[type(asked)])
         self._require_policy(entry, agreement)
         price = self._agreed_step(entry, question, asked.step, asked.parameters)
         self._require_code(agreement)
+        enclaves = None
+        if isinstance(asked, SplitQuestion):
+            enclaves = accepted(asked, agreement, self._roster(), price, now=now, roots=self._roots)
         charge = _charge(entry, agreement, asked, price)
         reservation = self._ledger.reserve(charge, study_ceilings(agreement), now=now)
-        return Admitted(opened, entry, agreement, question, asked.step, asked.parameters, price, reservation)
+        return Admitted(
+            opened, entry, agreement, question, asked.step, asked.parameters, price, reservation, enclaves
+        )
+
+    @staticmethod
+    def require_plan(agreement: Agreement, plan: str) -> None:
+        """Raises: WrongStudy: the coordinator asks under another plan than was agreed."""
+        if agreement.plan.name != plan:
+            raise WrongStudy(f"Study {agreement.study} was agreed under plan {agreement.plan.name}, and no other.")
 
     def _require_policy(self, entry: StudyEntry, agreement: Agreement) -> None:
         policy = self._store.policy()
@@ -168,7 +205,7 @@ def fields_of(question: Question, agreement: Agreement) -> tuple[str, ...]:
     return algorithm_for(question.what).fields(question.what, agreement.setting)
 
 
-def release_id(entry: StudyEntry, asked: SecureQuestion | OwnQuestion) -> bytes:
+def release_id(entry: StudyEntry, asked: AnyQuestion) -> bytes:
     """Digest of the question as it was signed, its context (tickets, roster, hub set) included.
 
     The hub computes it; two questions that differ in anything are two releases, each charged."""
@@ -193,7 +230,7 @@ def hub_ceilings(policy: HubPolicy) -> tuple[Ceiling, ...]:
     return (Ceiling(Level.STUDY, ceiling(policy.epsilon)), Ceiling(Level.PERSONS, ceiling(policy.epsilon_all)))
 
 
-def _charge(entry: StudyEntry, agreement: Agreement, asked: SecureQuestion | OwnQuestion, price: Price) -> Charge:
+def _charge(entry: StudyEntry, agreement: Agreement, asked: AnyQuestion, price: Price) -> Charge:
     hubs = sorted(agreement.hubs)
     return Charge(
         release_id=release_id(entry, asked),
@@ -208,5 +245,5 @@ def _charge(entry: StudyEntry, agreement: Agreement, asked: SecureQuestion | Own
         plan=agreement.plan.name,
         persons=agreement.dataset,
         snapshot=entry.snapshot,
-        hub_set=digest(*(hub.encode() for hub in hubs)) if isinstance(asked, SecureQuestion) else b"",
+        hub_set=digest(*(hub.encode() for hub in hubs)) if not isinstance(asked, OwnQuestion) else b"",
     )

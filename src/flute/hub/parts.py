@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from flute.attestation.roots import MAKERS, Roots
 from flute.data.source import RecordSource
 from flute.hub.store import HubStore, StudyEntry
 from flute.hub.trusted import Trust
@@ -16,9 +17,13 @@ from flute.ledger.journal import Journal
 from flute.messages.answer import Consent
 from flute.messages.channel import Channel
 from flute.messages.envelope import ID_SIZE, write_envelope
+from flute.messages.question import JointQuestion
 from flute.primitives.keys import AgreementKey, SigningKey
 from flute.study.agreement import read_agreement
+from flute.study.encrypted import EncryptedSide
+from flute.study.jointly import Vector, Work, joint_talk
 from flute.study.sides import HubSide
+from flute.study.talk import Talk
 
 COORDINATOR = "coordinator"
 NO_DIGEST = bytes(32)
@@ -43,6 +48,8 @@ class Parts:
     now: Callable[[], int]
     entropy: Callable[[int], bytes] = os.urandom
     """Fresh operating-system entropy; an argument so that tests can replay."""
+    roots: Roots = MAKERS
+    """Whose word on enclaves counts; others exist only in tests."""
 
     def side(self, entry: StudyEntry) -> HubSide:
         """This hub in the aggregation of one study."""
@@ -58,13 +65,35 @@ class Parts:
             entropy=self.entropy,
         )
 
+    def talk(self, entry: StudyEntry, asked: JointQuestion, work: Work) -> Talk[Vector]:
+        """This hub's end of a computation among the study's hubs."""
+        agreement = read_agreement(entry.agreement)
+        return joint_talk(
+            self.me, agreement, self.trust.roster, asked, work, key=self.signing, entropy=self.entropy
+        )  # fmt: skip
+
+    def encrypted(self, entry: StudyEntry) -> EncryptedSide:
+        """This hub in the encrypted sums of one study."""
+        return EncryptedSide(
+            self.me,
+            read_agreement(entry.agreement),
+            entry.digest,
+            self.trust.roster,
+            load=lambda: self.store.member(entry.study),
+            save=lambda state: self.store.put_member(entry.study, state),
+            key=self.signing,
+            entropy=self.entropy,
+        )
+
     def decision(self, entry: StudyEntry) -> Consent:
-        """What the coordinator is told of a decided study. A grant comes with a new study key."""
+        """What the coordinator is told of a decided study. A grant under masks comes with a new study key."""
         if entry.state == "withdrawn":
             return Consent(entry.digest, "withdrawn", None, NO_DIGEST)
         if entry.state != "granted":
             return Consent(entry.digest, "denied", None, NO_DIGEST)
-        return Consent(entry.digest, "granted", self.side(entry).study_key(), entry.snapshot)
+        masked = read_agreement(entry.agreement).plan.name == "secagg"
+        key = self.side(entry).study_key() if masked else None
+        return Consent(entry.digest, "granted", key, entry.snapshot)
 
     def envelope(self, body: Struct, study: str, answers: bytes, now: int) -> bytes:
         """A signed message, sealed to the coordinator. Raises: NotInRoster."""

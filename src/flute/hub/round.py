@@ -14,11 +14,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from flute.algorithms.contract import StepShape
+from flute.algorithms.contract import JointAlgorithm, StepShape
 from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
 from flute.data.source import RecordSource
 from flute.data.variables import Array
+from flute.enclaves import hub as enclaves
 from flute.errors import MisuseError, ProtocolAbortedError
 from flute.hub.gate import Admitted, fields_of
 from flute.hub.store import HubStore
@@ -26,9 +27,13 @@ from flute.ledger.budget import Reservation
 from flute.ledger.entries import RecordSourceOpened
 from flute.ledger.heads import write_head_line
 from flute.ledger.journal import Journal
-from flute.messages.answer import MaskedAnswer, OwnTotal, Receipt
-from flute.messages.question import SecureQuestion
+from flute.messages.answer import EncryptedAnswer, JointBegun, MaskedAnswer, OwnTotal, Receipt, SplitAnswer
+from flute.messages.question import EncryptedQuestion, SecureQuestion
+from flute.messages.talk import Said
+from flute.primitives.keys import SigningKey
 from flute.study.agreement import Agreement
+from flute.study.encrypted import EncryptedSide
+from flute.study.jointly import Work, computed, summed
 from flute.study.protection import RAND_SIZE, cover
 from flute.study.sides import HubSide, step_digest
 
@@ -60,6 +65,38 @@ class Round:
             _require_unanswered(admitted.reservation)
             masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)), price.bounds)
         return MaskedAnswer(masked, self._receipt(admitted.reservation))
+
+    def joint(self, admitted: Admitted, begin: Callable[[Work], Said], now: int) -> JointBegun:
+        """The first step of a computation among hubs. `begin`: opens the talk over this hub's part of it."""
+        _require_unanswered(admitted.reservation)
+        return JointBegun(begin(self._work(admitted, now)), self._receipt(admitted.reservation))
+
+    def _work(self, admitted: Admitted, now: int) -> Work:
+        what, agreement = admitted.question.what, admitted.agreement
+        algorithm = algorithm_for(what)
+        if isinstance(algorithm, JointAlgorithm):
+            return computed(algorithm, what, agreement.setting, self._records(admitted, now), admitted.price)
+        return summed(self._vector(admitted, now, hubs=len(agreement.hubs)), admitted.price.bounds)
+
+    def encrypted(self, admitted: Admitted, side: EncryptedSide, now: int) -> EncryptedAnswer:
+        """This hub's covered vector, encrypted. `side` has stored it before this returns."""
+        asked = admitted.opened.body
+        if not isinstance(asked, EncryptedQuestion):
+            raise MisuseError("An encrypted answer needs a question that asks for one.")
+        _require_unanswered(admitted.reservation)
+        vector = self._vector(admitted, now, hubs=len(admitted.agreement.hubs))
+        message = side.contribute(asked, vector, admitted.price.bounds)
+        return EncryptedAnswer(message, self._receipt(admitted.reservation))
+
+    def split(self, admitted: Admitted, me: str, key: SigningKey, now: int) -> SplitAnswer:
+        """This hub's covered vector in one share for each enclave that the gate accepted."""
+        if admitted.enclaves is None:
+            raise MisuseError("Nothing is split for enclaves that were not appraised.")
+        _require_unanswered(admitted.reservation)
+        vector = self._vector(admitted, now, hubs=len(admitted.agreement.hubs))
+        rand = self._entropy(enclaves.rand_size(admitted.enclaves.start.terms))
+        boxes = enclaves.split(admitted.enclaves, vector, me=me, bounds=admitted.price.bounds, key=key, rand=rand)
+        return SplitAnswer(boxes, self._receipt(admitted.reservation))
 
     def own(self, admitted: Admitted, now: int) -> OwnTotal:
         """This hub's own sum, under its own noise alone."""

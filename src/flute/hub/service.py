@@ -17,6 +17,7 @@ from flute.defaults import MAX_TEXT_CHARS
 from flute.errors import (
     BadMessageError,
     Equivocation,
+    EvidenceError,
     FluteError,
     NotInRoster,
     ProtocolAbortedError,
@@ -25,23 +26,20 @@ from flute.errors import (
 )
 from flute.hub.gate import Gate, release_id
 from flute.hub.parts import COORDINATOR, NO_DIGEST, Parts
-from flute.hub.round import Round
+from flute.hub.protocol import Protocol
 from flute.hub.store import StudyEntry
 from flute.ledger.budget import Outcome
 from flute.ledger.entries import (
-    ProtocolStep,
     QuestionReceived,
     Released,
     Resent,
     RosterAccepted,
     StudyProposed,
-    TicketBurnt,
-    TicketDealt,
 )
 from flute.ledger.entries import Refused as RefusedLine
 from flute.ledger.entries import StudyClosed as StudyClosedLine
 from flute.ledger.heads import parse_head
-from flute.messages.answer import EchoAnswer, Refused, SharesAnswer, TicketGiven
+from flute.messages.answer import Refused
 from flute.messages.channel import Delivery
 from flute.messages.envelope import (
     Opened,
@@ -50,26 +48,35 @@ from flute.messages.envelope import (
     open_envelope,
     parse_envelope,
 )
-from flute.messages.protocol import Echo
 from flute.messages.question import (
+    AnyQuestion,
     EchoesSaid,
+    EncryptedQuestion,
+    JointQuestion,
+    KeyCall,
+    OpeningCall,
     OwnQuestion,
     Proposal,
     RosterFiles,
     RoundClosed,
     SecureQuestion,
+    SplitQuestion,
     StudyClosed,
     SurvivorsSaid,
     TicketCall,
 )
+from flute.messages.talk import Heard
 from flute.study.agreement import agreement_digest
-from flute.study.sides import named_tickets
 from flute.trust.roster import Roster
 
 LOG = logging.getLogger("flute.hub")
 ACCEPTS = bodies(
-    Proposal, TicketCall, SecureQuestion, OwnQuestion, SurvivorsSaid, EchoesSaid, RoundClosed, StudyClosed
+    Proposal, TicketCall, SecureQuestion, JointQuestion, KeyCall, EncryptedQuestion, OpeningCall, SplitQuestion,
+    OwnQuestion, SurvivorsSaid, EchoesSaid, RoundClosed, StudyClosed,
 )  # fmt: skip
+TALK_ONLY = bodies(Heard)
+_ANSWERED_AT_ONCE = SecureQuestion | EncryptedQuestion | SplitQuestion | OwnQuestion
+"""A question whose answer leaves as the reply to it; that of a computation among hubs leaves when it ends."""
 ROSTER_ONLY = bodies(RosterFiles)
 
 
@@ -89,8 +96,8 @@ class HubService:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self.lock = threading.RLock()
-        self._gate = Gate(parts.me, parts.sealing, parts.store, parts.ledger, lambda: parts.trust.roster)
-        self._round = Round(parts.store, parts.journal, parts.sources, parts.entropy)
+        self._gate = Gate(parts.me, parts.sealing, parts.store, parts.ledger, lambda: parts.trust.roster, parts.roots)
+        self._protocol = Protocol(parts, self._gate)
 
     @property
     def parts(self) -> Parts:
@@ -135,6 +142,8 @@ class HubService:
         if header.kind == "roster-files":
             self._take_roster(raw, now)
             return None
+        if header.kind == "talk-heard":
+            return self._protocol.hear(self._gate.open(raw, TALK_ONLY, now), now)
         opened = self._gate.open(raw, ACCEPTS, now)
         stored = self._p.store.seen(header.message_id, opened.digest, now)
         if stored is not None:
@@ -142,27 +151,35 @@ class HubService:
             return stored
         try:
             body = self._dispatch(opened, raw, now)
-        except (Refusal, BadMessageError, ProtocolAbortedError) as error:
+        except (Refusal, BadMessageError, EvidenceError, ProtocolAbortedError) as error:
             reply = self._refuse(raw, error, now)  # remembered as well: asked again, it is said again
         else:
             reply = None if body is None else self._p.envelope(body, header.study, opened.digest, now)
-            if isinstance(opened.body, SecureQuestion | OwnQuestion) and reply is not None:
+            if isinstance(opened.body, _ANSWERED_AT_ONCE) and reply is not None:
                 self._journal_release(opened, reply, now)
         self._p.store.remember(header.message_id, opened.digest, reply, now)
         return reply
 
     def _dispatch(self, opened: Opened, raw: bytes, now: int) -> Struct | None:
+        if isinstance(opened.body, AnyQuestion):
+            return self._question(opened, opened.body, len(raw), now)
         match opened.body:
             case Proposal() as proposal:
                 return self._proposed(proposal, now)
             case TicketCall() as call:
-                return self._ticket(opened, call, now)
-            case SecureQuestion() | OwnQuestion() as question:
+                return self._protocol.ticket(opened, call, now)
+            case (
+                SecureQuestion() | JointQuestion() | EncryptedQuestion() | SplitQuestion() | OwnQuestion() as question
+            ):
                 return self._question(opened, question, len(raw), now)
             case SurvivorsSaid() as said:
-                return self._survivors(opened, said, now)
+                return self._protocol.survivors(opened, said, now)
             case EchoesSaid() as said:
-                return self._shares(opened, said, now)
+                return self._protocol.shares(opened, said, now)
+            case KeyCall() as key_call:
+                return self._protocol.key_call(opened, key_call, now)
+            case OpeningCall() as opening:
+                return self._protocol.opening(opened, opening, now)
             case RoundClosed() as closed:
                 self._settle(closed, now)
             case StudyClosed() as closed:
@@ -201,47 +218,18 @@ class HubService:
         if entry.state in ("granted", "proposed"):
             self._p.store.put_study(msgspec.structs.replace(entry, state="closed"))
         self._p.store.erase_member(closed.study)
+        self._protocol.drop_study(closed.study)
         self._p.journal.append(StudyClosedLine(closed.study, closed.state, closed.why), now)
 
     # --- rounds ---------------------------------------------------------------------------------------
 
-    def _question(self, opened: Opened, asked: SecureQuestion | OwnQuestion, size: int, now: int) -> Struct:
+    def _question(self, opened: Opened, asked: AnyQuestion, size: int, now: int) -> Struct:
         header = opened.header
         self._p.journal.append(
             QuestionReceived(header.study, asked.question, asked.step, header.sender, opened.digest, size), now
         )
         admitted = self._gate.admit(opened, now)
-        if isinstance(asked, OwnQuestion):
-            return self._round.own(admitted, now)
-        side = self._p.side(admitted.study)
-        burnt = [TicketBurnt(header.study, ticket, "named") for ticket in named_tickets(asked.start)]
-        self._p.journal.append_all(burnt, now)
-        return self._round.pooled(admitted, side, now)
-
-    def _ticket(self, opened: Opened, call: TicketCall, now: int) -> TicketGiven:
-        entry, _ = self._gate.consented(opened, call.agreement, now)
-        ticket, digest = self._p.side(entry).ticket(call.keys, call.after)
-        self._p.journal.append(TicketDealt(entry.study, digest), now)
-        return TicketGiven(ticket)
-
-    def _survivors(self, opened: Opened, said: SurvivorsSaid, now: int) -> EchoAnswer | SharesAnswer:
-        entry = self._consented_study(opened, now)
-        answer = self._p.side(entry).told(said.survivors)
-        step = "echoed" if isinstance(answer, Echo) else "opened"
-        self._p.journal.append(ProtocolStep(entry.study, step, said.survivors.ctx, opened.digest), now)
-        return EchoAnswer(answer) if isinstance(answer, Echo) else SharesAnswer(answer)
-
-    def _shares(self, opened: Opened, said: EchoesSaid, now: int) -> SharesAnswer:
-        entry = self._consented_study(opened, now)
-        shares, wrong = self._p.side(entry).unmask(said.echoes)
-        for hub in wrong:
-            LOG.warning("study %s: the tag that claims to come from %s is wrong", entry.study, hub)
-        self._p.journal.append(ProtocolStep(entry.study, "opened", said.echoes.ctx, opened.digest), now)
-        return SharesAnswer(shares)
-
-    def _consented_study(self, opened: Opened, now: int) -> StudyEntry:
-        digest = self._p.store.study(opened.header.study).digest
-        return self._gate.consented(opened, digest, now)[0]
+        return self._protocol.answer(admitted, now)
 
     # --- roster -----------------------------------------------------------------------------------------
 
@@ -282,7 +270,7 @@ class HubService:
 
     def _journal_release(self, opened: Opened, reply: bytes, now: int) -> None:
         asked = opened.body
-        assert isinstance(asked, SecureQuestion | OwnQuestion)
+        assert isinstance(asked, _ANSWERED_AT_ONCE)
         entry = self._p.store.study(opened.header.study)
         release = release_id(entry, asked)
         line = Released(entry.study, asked.question, asked.step, release, envelope_digest(reply), len(reply))
@@ -293,6 +281,7 @@ class HubService:
         reservation = self._p.ledger.find(closed.release)
         if reservation is None:
             raise WrongStudy(f"{self._p.me} reserved nothing for the release that this message closes.")
+        self._protocol.drop_release(closed.release)
         outcome: Outcome = "released" if closed.outcome == "released" else "aborted"
         total = closed.total if outcome == "released" else b""
         if self._p.ledger.outcome(closed.release) is None:

@@ -7,13 +7,16 @@ from typing import Any
 import flute
 from flute.algorithms.registry import code_digest
 from flute.dp.odds import exact_sentence, odds, odds_sentence
+from flute.errors import OutOfOrder
 from flute.hub.parts import Parts
 from flute.hub.store import StudyEntry
 from flute.ledger.budget import Level, Standing
 from flute.primitives.keys import fingerprint
 from flute.study.agreement import Agreement, read_agreement
 from flute.study.check import Checked, checked_agreement
-from flute.study.protection import cautions, guarantees, hub_epsilon, sights
+from flute.study.encrypted import openers
+from flute.study.protection import hub_epsilon, sights
+from flute.study.threats import cautions, guarantees
 
 
 def hub_status(parts: Parts) -> dict[str, Any]:
@@ -49,7 +52,21 @@ def study_view(parts: Parts, study: str) -> dict[str, Any]:
         "digest": entry.digest.hex(),
         "agreement": agreement_view(checked, parts.me),
         "budget": standing_view(parts, entry, checked.agreement),
+        "key": _key_view(parts, entry, checked.agreement),
     }
+
+
+def _key_view(parts: Parts, entry: StudyEntry, agreement: Agreement) -> dict[str, Any] | None:
+    """The key that encrypts a study's answers; None under other plans. made: False before the hubs made it, or since
+    the roster changed."""
+    if agreement.plan.name != "threshold-he":
+        return None
+    found: dict[str, Any] = {"openers": openers(agreement), "hubs": sorted(agreement.hubs), "made": False}
+    try:
+        public = parts.encrypted(entry).public_key()
+    except OutOfOrder:
+        return found
+    return found | {"made": True, "fingerprint": fingerprint(public.digest()), "attempt": public.terms.attempt}
 
 
 def agreement_view(checked: Checked, hub: str) -> dict[str, Any]:
@@ -75,7 +92,14 @@ def agreement_view(checked: Checked, hub: str) -> dict[str, Any]:
         "numbers": checked.numbers if agreement.mode == "exact" else 0,
         "plan": f"{checked.plan.name}: {checked.plan.summary}",
         "guarantees": [
-            {"parties": c.parties, "enclaves": c.enclaves, "holds": c.holds, "because": c.because}
+            {
+                "parties": c.parties,
+                "enclaves": c.enclaves,
+                "holds": c.holds,
+                "because": c.because,
+                "assumes": c.assumes,
+                "residual": c.residual,
+            }
             for c in guarantees(agreement.mode, agreement.plan)
         ],
         "cautions": list(cautions(agreement)),

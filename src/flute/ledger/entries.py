@@ -195,6 +195,23 @@ class ProtocolStep(Line, frozen=True, tag="protocol-step"):
         return f"Protocol step {self.step} of study {self.study} in round {short(self.context)}."
 
 
+class EvidenceAccepted(Line, frozen=True, tag="evidence-accepted"):
+    """An enclave whose evidence this hub appraised, and which got a share of an answer. measurement: its digest."""
+
+    study: StudyId
+    aggregator: Name
+    maker: Word
+    measurement: Digest
+    development: bool
+
+    def says(self) -> str:
+        only = ", DEVELOPMENT evidence" if self.development else ""
+        return (
+            f"Aggregator {self.aggregator} of study {self.study} was accepted on the word of {self.maker}{only}: "
+            f"software {short(self.measurement)}."
+        )
+
+
 class TicketDealt(Line, frozen=True, tag="ticket-dealt"):
     study: StudyId
     ticket: Digest
@@ -265,6 +282,7 @@ Entry = (
     ServiceStarted | Imported | ByHand | PersonWithdrawn | SnapshotReplaced | QualityAlarm
     | StudyProposed | ConsentGranted | ConsentDenied | ConsentWithdrawn | StudyClosed
     | QuestionReceived | Refused | Reserved | Settled | RecordSourceOpened | Released | Resent | ProtocolStep
+    | EvidenceAccepted
     | TicketDealt | TicketBurnt | KeyMade | KeyErased | PolicySet | RosterAccepted | PersonAct
     | Allotted | AllotmentMoved | StewardEnrolled | StewardRemoved | ChangeProposed | ChangeConfirmed | ChangeDropped
     | WitnessKept | JournalRecovered

@@ -29,8 +29,8 @@ from flute.report.model import (
 )
 from flute.study.agreement import Agreement
 from flute.study.check import check_study
-from flute.study.protection import guarantees
 from flute.study.release import ReleaseReceipt
+from flute.study.threats import guarantees
 
 FIELDS: Final = {
     "proposal": "the study agreement, signed by the researcher",
@@ -43,6 +43,18 @@ FIELDS: Final = {
     "echo-answer": "a signature over that list",
     "echoes-said": "every hub's signature",
     "shares-answer": "shares of the masks' seeds, a ticket for a later round",
+    "joint-question": "the question's id and parameters",
+    "joint-begun": "a public key for this computation; the journal's receipt",
+    "talk-said": "boxes sealed to the other hubs, indistinguishable from random numbers",
+    "talk-heard": "what the other hubs sealed for this one",
+    "joint-total": "the total that the hubs opened together, under the noise of all of them",
+    "key-call": "a request to make the study's key together",
+    "key-begun": "a public key for this ceremony",
+    "key-ready": "the study's public key",
+    "encrypted-question": "the question's id and parameters, a digest of the study's key",
+    "encrypted-answer": "one encrypted vector, with proof; the journal's receipt",
+    "opening-call": "every hub's encrypted vector",
+    "opening-answer": "a part of the opening of the sum, with proof",
     "own-question": "the question's id and parameters",
     "own-total": "one sum of this hub alone under its own full noise; the journal's receipt",
     "round-closed": "the release's id, how it ended, a digest of the opened total",

@@ -10,9 +10,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from flute.defaults import MAX_VECTOR
+from flute.defaults import MAX_HUBS, MAX_VECTOR
+from flute.messages.enclave import EnclaveBoxes
 from flute.messages.limits import Code, Count, Digest, JournalHead, Text
 from flute.messages.protocol import Echo, Masked, Shares, StudyKey, Ticket
+from flute.messages.talk import Said
+from flute.messages.threshold import Contribution, ElementBytes, KeyTerms, OpeningShare
 
 
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +32,7 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Consent(Struct, frozen=True, forbid_unknown_fields=True, tag="consent"):
-    """The steward's decision. `key`: with a grant, the hub's signed key for this study."""
+    """The steward's decision. `key`: with a grant under plan secagg, the hub's signed key for this study."""
 
     agreement: Digest
     decision: Literal["granted", "denied", "withdrawn"]
@@ -59,6 +62,49 @@ class SharesAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="shares-
     """Message 5, with the ticket for a later round."""
 
     shares: Shares
+
+
+class JointBegun(Struct, frozen=True, forbid_unknown_fields=True, tag="joint-begun"):
+    """A hub takes part in a talk: the question is charged, and this is its first step."""
+
+    said: Said
+    receipt: Receipt
+
+
+class JointTotal(Struct, frozen=True, forbid_unknown_fields=True, tag="joint-total"):
+    """What the hubs opened together, noise and all: int64 little-endian. The same of every hub, or it is not used."""
+
+    session: Digest
+    total: Annotated[bytes, Meta(max_length=8 * MAX_VECTOR)]
+
+
+class KeyBegun(Struct, frozen=True, forbid_unknown_fields=True, tag="key-begun"):
+    """A hub takes part in a key ceremony: its first step."""
+
+    said: Said
+
+
+class KeyReady(Struct, frozen=True, forbid_unknown_fields=True, tag="key-ready"):
+    """The key that came out, as this hub knows it."""
+
+    session: Digest
+    terms: KeyTerms
+    whole: ElementBytes
+    shares: Annotated[tuple[ElementBytes, ...], Meta(max_length=MAX_HUBS)]
+
+
+class EncryptedAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="encrypted-answer"):
+    contribution: Contribution
+    receipt: Receipt
+
+
+class OpeningAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="opening-answer"):
+    share: OpeningShare
+
+
+class SplitAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="split-answer"):
+    boxes: EnclaveBoxes
+    receipt: Receipt
 
 
 class OwnTotal(Struct, frozen=True, forbid_unknown_fields=True, tag="own-total"):

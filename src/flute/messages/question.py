@@ -7,8 +7,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from flute.defaults import MAX_HUBS
+from flute.defaults.threshold import MAX_KEY_ATTEMPTS
+from flute.messages.enclave import EnclaveStart
 from flute.messages.limits import Code, Count, Digest, JournalHead, Name, Signature, StudyId, Text
 from flute.messages.protocol import Echoes, Start, StudyKey, Survivors
+from flute.messages.threshold import Contribution
 
 Parameters = Annotated[tuple[float, ...], Meta(max_length=100_000)]
 """Public input of a step: coefficients, centres, spreads. Finite; checked by the algorithm."""
@@ -62,6 +65,58 @@ class OwnQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="own-ques
     step: Count
     attempt: Count
     parameters: Parameters
+
+
+class JointQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="joint-question"):
+    """One step of one question, to be computed by the hubs together, on shares. round: the coordinator's number of
+    the attempt, so that no two talks are one."""
+
+    agreement: Digest
+    question: Name
+    step: Count
+    attempt: Count
+    parameters: Parameters
+    round: Count
+
+
+class KeyCall(Struct, frozen=True, forbid_unknown_fields=True, tag="key-call"):
+    """Asks the hubs of a study under plan threshold-he to make its key together. attempt: from 1, each higher."""
+
+    agreement: Digest
+    attempt: Annotated[int, Meta(ge=1, le=MAX_KEY_ATTEMPTS)]
+
+
+class EncryptedQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="encrypted-question"):
+    """One step of one question over all hubs, to be answered encrypted. key: digest of the study's public key."""
+
+    agreement: Digest
+    question: Name
+    step: Count
+    attempt: Count
+    parameters: Parameters
+    round: Count
+    key: Digest
+
+
+class OpeningCall(Struct, frozen=True, forbid_unknown_fields=True, tag="opening-call"):
+    """All hubs' contributions to one sum, for each hub to add up, and to open by its part of the key."""
+
+    contributions: Annotated[tuple[Contribution, ...], Meta(max_length=MAX_HUBS)]
+
+
+class SplitQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="split-question"):
+    """One step of one question over all hubs, to be answered in shares for the aggregators that `start` offers."""
+
+    agreement: Digest
+    question: Name
+    step: Count
+    attempt: Count
+    parameters: Parameters
+    start: EnclaveStart
+
+
+AnyQuestion = SecureQuestion | JointQuestion | EncryptedQuestion | SplitQuestion | OwnQuestion
+"""What a gate admits: each reads records, and each is charged."""
 
 
 class RoundClosed(Struct, frozen=True, forbid_unknown_fields=True, tag="round-closed"):

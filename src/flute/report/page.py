@@ -27,6 +27,7 @@ from flute.report.figures import Figure, Table, auc_table, coefficient_figure, e
 from flute.report.model import Report, StudyReport
 from flute.report.numbers import count, decimal, plural, probability, short, size, when
 from flute.report.reading import Evaluation, Fitted, evaluations, fitted_groups
+from flute.report.statistics import statistics_tables
 
 _MODE: Final = {"private": "private: noise covers every number", "exact": "exact: no noise, no bound"}
 
@@ -88,6 +89,7 @@ class Page:
     fits: Table | None
     unsound: list[str]
     cohorts: list[CohortShown]
+    statistics: list[Table]
     studies: list[StudyShown]
     budget: Figure | None
     hubs: list[HubShown]
@@ -116,6 +118,7 @@ def page_of(report: Report) -> Page:
             f"{fit.names.model(fit.reference)} ({fit.mode}): {fit.ending_text}" for fit in fits if not fit.sound
         ],
         cohorts=_cohorts(report),
+        statistics=statistics_tables(report),
         studies=studies,
         budget=budget_figure(report.hubs),
         hubs=_hubs(report),
@@ -136,6 +139,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
         (page.compared, "models", "Models compared"),
         (page.coefficients, "coefficients", "What the models say"),
         (page.cohorts, "cohort", "Cohort per hub"),
+        (page.statistics, "statistics", "Computed on shares"),
         (page.studies, "agreement", "What was agreed"),
         (page.budget or page.hubs, "budget", "Privacy budget"),
         (page.exact, "exact", "Exact results: no bound"),

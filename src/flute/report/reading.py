@@ -144,8 +144,10 @@ class Evaluation:
 
 def evaluations(report: Report) -> list[Evaluation]:
     found = []
-    for names, reference, result in _results(report):
-        scored = [_scored(names, ref, mapping(m)) for ref, m in mapping(result.get("models")).items()]
+    for names, reference, result in results(report):
+        own = mapping(result.get("scores"))  # of a model that stays hidden
+        models = mapping(result.get("models")) or ({reference: own} if own else {})
+        scored = [_scored(names, ref, mapping(m)) for ref, m in models.items()]
         if scored:
             scored.sort(key=_rank)
             by = mapping(result.get("by"))
@@ -160,7 +162,7 @@ def _rank(model: Scored) -> tuple[bool, float, str]:
     return not model.pooled, -(model.auc.value if model.auc.value is not None else -1.0), model.reference
 
 
-def _results(report: Report) -> Iterator[tuple[Names, str, Mapping[str, Any]]]:
+def results(report: Report) -> Iterator[tuple[Names, str, Mapping[str, Any]]]:
     for study in report.studies:
         for reference, result in study.results.items():
             yield names_of(report, study), reference, mapping(result)
@@ -267,7 +269,7 @@ class Fitted:
 def fitted_groups(report: Report) -> list[list[Fitted]]:
     """Models of one question side by side, over all studies; number columns per the same step."""
     groups: dict[tuple[str, str], list[Fitted]] = {}
-    for names, reference, result in _results(report):
+    for names, reference, result in results(report):
         if not (sequence(result.get("columns")) and sequence(_coefficients(result))):
             continue
         key = (reference.partition("@")[0], _text(result.get("outcome")))

@@ -39,6 +39,11 @@ ALGORITHMS: Final = {
     "describe": "counts, histograms and quantiles",
     "logistic-regression": "logistic regression",
     "evaluate": "comparison of models",
+    "robust-mean": "means that false records cannot drag",
+    "joint-quantiles": "quantiles, computed on shares",
+    "joint-test": "a test of difference, computed on shares",
+    "log-rank": "the log-rank test, computed on shares",
+    "hidden-model": "a logistic regression that nobody sees",
 }
 """Algorithms in plain words; one that is not here is called by its own name."""
 SAME_PATIENTS: Final = (

@@ -15,12 +15,12 @@ from msgspec import Meta, Struct
 
 from flute.algorithms.contract import Mode, Scope, Setting, Spec, StudyVariable
 from flute.algorithms.registry import algorithm_for
-from flute.defaults import MAX_HUBS, MAX_PATIENTS
+from flute.defaults import MAX_AGGREGATORS, MAX_HUBS, MAX_PATIENTS
 from flute.errors import BadSignature, Malformed, TooLarge, WrongStudy
 from flute.messages.limits import Digest, Name, PartyId, Seconds, StudyId, Text
 from flute.primitives.keys import SigningKey, digest, verify
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAX_AGREEMENT_BYTES: Final = 256 * 1024
 _SIGNED: Final = b"flute/agreement/v1"
 
@@ -40,12 +40,16 @@ class PlanChoice(Struct, frozen=True, forbid_unknown_fields=True):
     dropouts: hubs without whose answers a sum may still be opened; the noise of the others then has to do.
     echo: hubs sign the set of answers before they open its sum. Without it a round takes two messages instead of
     three, and a coordinator that lies can reach smaller sets: only for one that is trusted to be honest but curious.
+    openers: plan threshold-he: how many hubs' parts of the key open a total; 0 for one more than may collude.
+    aggregators: plan enclave: the enclaves that add up, each by the name under which the roster approves its policy.
     """
 
     name: Name = "secagg"
     colluding: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 1
     dropouts: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 0
     echo: bool = True
+    openers: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 0
+    aggregators: Annotated[tuple[Name, ...], Meta(max_length=MAX_AGGREGATORS)] = ()
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +86,8 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     questions: Annotated[tuple[Question, ...], Meta(min_length=1, max_length=64)]
     code: Digest
     """Digest of the algorithm code that hubs run; the roster must approve it."""
+    guarantees: Digest
+    """Digest of the nine threat cells as they were told (`study.threats`)."""
     simulated: bool = False
     """True: every record is simulated, and every result says SIMULATED."""
     max_patients: Annotated[int, Meta(ge=1, le=10**9)] = MAX_PATIENTS
@@ -95,6 +101,7 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
             mode=self.mode,
             hubs=tuple(sorted(self.hubs)),
             questions={q.id: (q.what, q.scope) for q in self.questions},
+            max_patients=self.max_patients,
         )
 
     def question(self, question_id: str) -> Question:

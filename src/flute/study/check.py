@@ -6,19 +6,24 @@ none of them trusting the other's answer. Every finding points at the study file
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from flute.aggregation.plan import PLANS, Plan
 from flute.algorithms.contract import Evaluate, LogisticRegression
 from flute.algorithms.registry import algorithm_for
-from flute.errors import StudyFileError
+from flute.errors import MisuseError, StudyFileError
 from flute.study.agreement import Agreement, Question, read_agreement
+from flute.study.check_plan import check_plan, one_of
 from flute.study.lines import Lines, line_of
-from flute.study.protection import Price, most_dropouts, prices
+from flute.study.protection import Price, prices
+
+_NAMES_ONE: Final = ("outcome", "by", "time", "event")
+_NAMES_SEVERAL: Final = ("predictors", "variables")
+"""Elements of questions that name variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def checked_agreement(raw: bytes) -> Checked:
 
 def _check(agreement: Agreement, roster_hubs: Sequence[str] | None, lines: Lines) -> Checked:
     _check_hubs(agreement, roster_hubs, lines)
-    plan = _check_plan(agreement, lines)
+    plan = check_plan(agreement, lines)
     _check_time(agreement, lines)
     _check_unique(agreement)
     for question in agreement.questions:
@@ -88,6 +93,8 @@ def _prices(agreement: Agreement, question: Question, lines: Lines) -> tuple[Pri
     try:
         return prices(agreement, question)
     except StudyFileError as error:
+        if not isinstance(error.__cause__, MisuseError):  # the plan's own limits
+            raise StudyFileError(error.text, line=line_of(lines, "questions", question.id)) from error
         steps = algorithm_for(question.what).outline(question.what, agreement.setting)
         raise StudyFileError(
             f"{question.id}: the budget is too small for sound noise. Its share, {question.share:g} of epsilon "
@@ -114,54 +121,6 @@ def _check_hubs(agreement: Agreement, roster_hubs: Sequence[str] | None, lines: 
             f"conditions says nothing of hub {min(missing)}; write its legal_basis, ethics_approval and "
             "retain_until.",
             line=line_of(lines, "conditions"),
-        )
-
-
-def _check_plan(agreement: Agreement, lines: Lines) -> Plan:
-    plan = PLANS.get(agreement.plan.name)
-    if plan is None:
-        raise StudyFileError(
-            f"There is no plan {agreement.plan.name!r}; {_one_of(agreement.plan.name, PLANS, 'there is')}",
-            line=line_of(lines, "plan", "name"),
-        )
-    n, c = len(agreement.hubs), agreement.plan.colluding
-    if n < plan.min_hubs:
-        raise StudyFileError(
-            f"Plan {plan.name} needs at least {plan.min_hubs} hubs and this study names {n}: of two, each would "
-            "learn the other's answer by subtracting its own. Ask one more hub to take part.",
-            line=line_of(lines, "hubs"),
-        )
-    if c < 1:
-        raise StudyFileError(
-            "colluding is 0, but any hub that sees a total can subtract its own answer and its own noise: write "
-            "'colluding: 1', or more if more hubs may work together.",
-            line=line_of(lines, "plan", "colluding"),
-        )
-    if c > n - 2:
-        raise StudyFileError(
-            f"Of {n} hubs at most {n - 2} may collude, not {c}: at least two must stay honest, or the others see a "
-            f"single hub's answer. Write 'colluding: {n - 2}', or ask more hubs to take part.",
-            line=line_of(lines, "plan", "colluding"),
-        )
-    _check_dropouts(agreement, lines)
-    return plan
-
-
-def _check_dropouts(agreement: Agreement, lines: Lines) -> None:
-    n, c, missing = len(agreement.hubs), agreement.plan.colluding, agreement.plan.dropouts
-    line = line_of(lines, "plan", "dropouts")
-    if missing and agreement.mode == "exact":
-        raise StudyFileError(
-            "Without noise every sum must contain all hubs, since two sums that differ by one hub reveal that hub: "
-            "write 'dropouts: 0', or ask for private results.",
-            line=line,
-        )
-    most = most_dropouts(agreement)
-    if missing > most:
-        raise StudyFileError(
-            f"Of {n} hubs, {c} of them colluding, at most {most} may be missing from a sum, not {missing}: a smaller "
-            f"one could be opened twice, or would say too much about each hub. Write 'dropouts: {most}'.",
-            line=line,
         )
 
 
@@ -229,28 +188,23 @@ def _check_names(agreement: Agreement, question: Question, lines: Lines) -> None
     """Every variable is declared, every model of an evaluation is an earlier logistic regression."""
     known = [v.variable.name for v in agreement.variables]
     what = question.what
-    if isinstance(what, LogisticRegression):
-        used = [(("outcome",), what.outcome), *_places("predictors", what.predictors)]
-    elif isinstance(what, Evaluate):
-        used = [(("by",), what.by)] if what.by else []
+    if isinstance(what, Evaluate):
         _check_models(agreement, question, what, lines)
-    else:
-        used = _places("variables", what.variables)
+    used: list[tuple[tuple[str, ...], str]] = [
+        ((one,), getattr(what, one)) for one in _NAMES_ONE if getattr(what, one, "")
+    ]
+    for several in _NAMES_SEVERAL:
+        used += _places(several, getattr(what, several, ()))
     for place, name in used:
         if name not in known:
             raise StudyFileError(
-                f"{question.id}: {name!r} is not among the study's variables; {_one_of(name, known, 'they are')}",
+                f"{question.id}: {name!r} is not among the study's variables; {one_of(name, known, 'they are')}",
                 line=line_of(lines, "questions", question.id, *place),
             )
 
 
 def _places(element: str, names: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:
     return [((element, str(index)), name) for index, name in enumerate(names)]
-
-
-def _one_of(name: str, known: Iterable[str], there: str) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"{there} {', '.join(sorted(known))}."
 
 
 def _check_models(agreement: Agreement, question: Question, what: Evaluate, lines: Lines) -> None:

@@ -11,12 +11,24 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, RobustMean, Spec, StudyVariable
+from flute.aggregation.plan import PLANS
+from flute.algorithms.contract import Spec, StudyVariable
+from flute.algorithms.registry import ALGORITHMS
 from flute.data.variables import Variable
-from flute.defaults import COLLUDING, DELTA, EXACT_MAX_NUMBERS, MAX_HUBS, MAX_ID_CHARS, MAX_PATIENTS, MAX_TEXT_CHARS
+from flute.defaults import (
+    COLLUDING,
+    DELTA,
+    EXACT_MAX_NUMBERS,
+    MAX_AGGREGATORS,
+    MAX_HUBS,
+    MAX_ID_CHARS,
+    MAX_PATIENTS,
+    MAX_TEXT_CHARS,
+)
 from flute.errors import Malformed, StudyFileError, TooLarge
 from flute.messages.limits import Name, PartyId
 from flute.study.agreement import (
@@ -29,15 +41,11 @@ from flute.study.agreement import (
     write_agreement,
 )
 from flute.study.lines import MAX_FILE_BYTES, Lines, convert, line_of, parse
+from flute.study.threats import guarantees_digest
 
 __all__ = ["MAX_FILE_BYTES", "Lines", "line_of", "read_study_file"]
 
-_ALGORITHMS: Final[dict[str, type[Struct]]] = {
-    "describe": Describe,
-    "logistic-regression": LogisticRegression,
-    "evaluate": Evaluate,
-    "robust-mean": RobustMean,
-}
+_ALGORITHMS: Final[dict[str, type[Struct]]] = {str(spec.__struct_config__.tag): spec for spec in ALGORITHMS}
 _QUESTION_FIELDS: Final = ("algorithm", "share", "per_hub")
 """What every question may hold besides its algorithm's own elements."""
 _NAME: Final = re.compile(rf"[A-Za-z][A-Za-z0-9_.-]{{0,{MAX_ID_CHARS - 1}}}")
@@ -84,6 +92,8 @@ class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
     colluding: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = COLLUDING
     dropouts: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 0
     echo: bool = True
+    openers: Annotated[int, Meta(ge=0, le=MAX_HUBS)] = 0
+    aggregators: Annotated[tuple[Name, ...], Meta(max_length=MAX_AGGREGATORS)] = ()
 
 
 class StudyFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +141,7 @@ def _as_it_will_be_read(agreement: Agreement) -> Agreement:
 
 def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
     mode = _mode(file, lines)
+    plan = PlanChoice(**msgspec.structs.asdict(file.plan))
     return Agreement(
         version=VERSION,
         study=file.study,
@@ -146,7 +157,7 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         variables=tuple(
             _variable(name, raw, mode, lines) for name, raw in _named(file.variables, "variables", lines)
         ),
-        plan=PlanChoice(file.plan.name, file.plan.colluding, file.plan.dropouts, file.plan.echo),
+        plan=plan,
         mode=mode,
         epsilon=file.budget.epsilon if file.budget else 0.0,
         delta=file.budget.delta if file.budget else 0.0,
@@ -155,6 +166,7 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
             _question(name, raw, mode, lines) for name, raw in _named(file.questions, "questions", lines)
         ),
         code=code,
+        guarantees=guarantees_digest(mode, plan) if plan.name in PLANS else bytes(32),  # the check names the plan
         simulated=file.simulated,
         max_patients=file.max_patients,
     )
@@ -328,7 +340,7 @@ def _algorithm(name: str, raw: Any, lines: Lines) -> type[Struct]:
 
 
 def _as_spec(what: Struct) -> Spec:
-    assert isinstance(what, Describe | LogisticRegression | Evaluate | RobustMean)
+    assert isinstance(what, Spec)
     return what
 
 

@@ -1,7 +1,6 @@
-"""The one place where guarantees are combined: what a study costs, how an answer is covered, and which of
-the nine threat cells hold.
+"""The one place where protections are put together: what a study costs, and how an answer is covered.
 
-Only this module imports `dp.noise` and the aggregation protocol (import-linter).
+Only this module imports clipping and noise (import-linter); which threat cells hold then: `study.threats`.
 Everything here follows from the signed agreement; neither the coordinator nor the researcher can say what
 a step costs.
 """
@@ -18,107 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flute.aggregation.codec import Bounds, Layout, decode_exact, encode_exact, exact_bounds, width_for
+from flute.aggregation.plan import PLANS
 from flute.aggregation.terms import default_threshold, noise_sharers
-from flute.algorithms.contract import Mode, StepShape
+from flute.algorithms.contract import JointAlgorithm, StepShape
 from flute.algorithms.registry import algorithm_for
 from flute.data.variables import Array
-from flute.defaults import MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
+from flute.defaults import FIXED_POINT_BITS, JOINT_FRACTION_BITS, MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
+from flute.defaults.joint import MAX_INPUT_BITS
+from flute.defaults.threshold import MAX_CELLS, MAX_TOTAL
 from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import Mechanism, mechanism_for
 from flute.dp.views import by_onlooker
 from flute.errors import MisuseError, StudyFileError
-from flute.study.agreement import Agreement, PlanChoice, Question
+from flute.study.agreement import Agreement, Question
 
+_LARGEST_TOTAL: Final = {"threshold-he": MAX_TOTAL, "mpc": 2**MAX_INPUT_BITS // 2}
+"""Plans whose totals have less room than 64 bits: found by search, or proven in range bit by bit."""
+MIN_FRACTION_BITS: Final = 4
+"""Of exact sums: with fewer, rounding one hub's sum would be off by more than a thirtieth."""
 RAND_SIZE: Final = 64
 """Fresh bytes that `cover` needs: 32 for rounding, 32 for noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One threat cell of one plan: does it hold, on what does that rest, which test tried to break it."""
-
-    plan: str
-    mode: Mode
-    parties: str
-    enclaves: str
-    holds: bool
-    because: str
-    test: str
-
-
-_PARTIES: Final = {
-    "H": "all parties honest but curious",
-    "P": "an honest fraction of the parties; the others, the coordinator among them, collude and cheat",
-    "D": "an honest fraction of the data; the rest is poisoned",
-}
-_ENCLAVES: Final = {"N": "no enclave trusted", "S": "some enclaves honest", "A": "all enclaves honest"}
-_SECAGG: Final[dict[tuple[Mode, str], tuple[bool, str, str]]] = {
-    ("private", "H"): (
-        True,
-        "Every party sees only the total of all hubs, covered by the noise of all of them.",
-        "tests/adversary/test_secagg_sees_only_totals.py",
-    ),
-    ("private", "P"): (
-        True,
-        "Masks open only what a threshold of hubs signed for; the noise of the honest hubs alone is what is "
-        "charged. Holds up to the number of colluding hubs that the agreement names, the coordinator included.",
-        "tests/adversary/test_secagg_cheats.py",
-    ),
-    ("private", "D"): (
-        False,
-        "A patient's pull is clipped by each hub's own service, but a hub that lies about its data can move the "
-        "result. It learns nothing more by that.",
-        "tests/adversary/test_secagg_cheats.py",
-    ),
-    ("exact", "H"): (
-        True,
-        "Every party sees only exact totals of all hubs; no epsilon bounds what they tell about a patient.",
-        "tests/adversary/test_secagg_sees_only_totals.py",
-    ),
-    ("exact", "P"): (
-        False,
-        "No single hub's answer opens, but colluding hubs subtract their own from an exact total and see the sum "
-        "of the rest. Only the fixed list of questions and the floor limit what that tells.",
-        "tests/adversary/test_secagg_cheats.py",
-    ),
-    ("exact", "D"): (False, "As in private mode: a hub that lies moves the result.", ""),
-}
-_WITHOUT_ECHO: Final = (
-    True,
-    "Without the echo a coordinator that lies can open sums over fewer hubs than it says; the noise is scaled for "
-    "the smallest set of honest hubs that it can reach so.",
-    "tests/adversary/test_secagg_cheats.py",
-)
-
-
-def guarantees(mode: Mode, plan: PlanChoice) -> tuple[Cell, ...]:
-    """The nine cells of plan `secagg`. It uses no enclave, so the columns are alike."""
-    rows = _SECAGG if plan.echo else _SECAGG | {("private", "P"): _WITHOUT_ECHO}
-    return tuple(Cell("secagg", mode, _PARTIES[p], _ENCLAVES[e], *rows[mode, p]) for p in _PARTIES for e in _ENCLAVES)
-
-
-def cautions(agreement: Agreement) -> tuple[str, ...]:
-    """What whoever consents should know besides the cells, in plain words."""
-    n, plan = len(agreement.hubs), agreement.plan
-    said = [
-        "Any hub can stop a round, even after the coordinator has seen the total, and the budget of that round is "
-        "spent.",
-        "A condition that only one hub's patients meet shows that hub's sum.",
-    ]
-    if n == MIN_HUBS:
-        said.insert(
-            0,
-            "With three hubs, one that cheats sees the sum of the other two; if two work together, only the noise "
-            "protects the third." if agreement.mode == "private" else
-            "With three hubs, one that subtracts its own answer sees the exact sum of the other two.",
-        )  # fmt: skip
-    if plan.dropouts:
-        said.append(
-            f"Sums may be opened without up to {plan.dropouts} of the {n} hubs; the noise is scaled for the fewest."
-        )
-    if not plan.echo:
-        said.append("Hubs do not sign the set of answers: the coordinator is trusted to tell all of them the same.")
-    return tuple(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +53,8 @@ class Price:
     numbers: int
     layout: Layout
     bounds: Bounds
+    fraction_bits: int = FIXED_POINT_BITS
+    """Of exact sums."""
 
 
 @lru_cache(maxsize=256)
@@ -163,10 +83,39 @@ def prices(agreement: Agreement, question: Question) -> tuple[Price, ...]:
     """
     outline = _outline(agreement, question)
     if agreement.mode == "exact":
-        bounds = exact_bounds(len(agreement.hubs))
-        return tuple(Price(shape, None, 0.0, 0.0, shape.size, Layout(64, shape.size), bounds) for shape in outline)
+        return tuple(_exact_price(agreement, question, shape) for shape in outline)
     total = study_budget(agreement)[0] * question.share
     return tuple(_price(agreement, question, shape, total * shape.weight) for shape in outline)
+
+
+def _exact_price(agreement: Agreement, question: Question, shape: StepShape) -> Price:
+    """Exact sums: as many digits as the plan has room for, FIXED_POINT_BITS at most."""
+    layout, n = Layout(64, shape.size), len(agreement.hubs)
+    if isinstance(algorithm_for(question.what), JointAlgorithm):  # opened by the hubs themselves, not a sum
+        return Price(shape, None, 0.0, 0.0, shape.size, layout, exact_bounds(1), JOINT_FRACTION_BITS)
+    if agreement.plan.name not in _LARGEST_TOTAL:
+        return Price(shape, None, 0.0, 0.0, shape.size, layout, exact_bounds(n))
+    if agreement.plan.name == "threshold-he":
+        _require_cells(question, shape)
+    most = _LARGEST_TOTAL[agreement.plan.name]
+    reach = agreement.max_patients * shape.magnitude + 1
+    bits = min(math.floor(math.log2(most / (n * reach))), FIXED_POINT_BITS)
+    if bits < MIN_FRACTION_BITS:
+        raise StudyFileError(
+            f"{question.id}: totals under plan {agreement.plan.name} go up to {most:,}, and "
+            f"{agreement.max_patients:,} patients at each of {n} hubs leave no digits for fractions. Write a smaller "
+            "'max_patients', ask for private results, or choose plan secagg."
+        )
+    part = math.ceil(reach * 2**bits)
+    return Price(shape, None, 0.0, 0.0, shape.size, layout, Bounds(part, n * part, math.inf), bits)
+
+
+def _require_cells(question: Question, shape: StepShape) -> None:
+    if shape.size > MAX_CELLS:
+        raise StudyFileError(
+            f"{question.id}: plan threshold-he encrypts at most {MAX_CELLS:,} numbers at a time, and this asks for "
+            f"{shape.size:,}. Ask for less, or choose plan secagg or mpc."
+        )
 
 
 def sharers(agreement: Agreement) -> int:
@@ -175,6 +124,8 @@ def sharers(agreement: Agreement) -> int:
     Raises: NotPossible: no threshold of shares protects so few hubs from so many colluding ones.
     """
     n, plan = len(agreement.hubs), agreement.plan
+    if plan.name != "secagg":  # such plans open totals of all hubs or none
+        return n - max(plan.colluding, 1)
     return noise_sharers(
         hubs=n, colluding=plan.colluding, survivors_min=n - plan.dropouts,
         threshold=default_threshold(n, plan.colluding), echo=plan.echo,
@@ -184,6 +135,8 @@ def sharers(agreement: Agreement) -> int:
 def most_dropouts(agreement: Agreement) -> int:
     """How many hubs a sum may lack at most: fewer survivors could be opened twice, or would say too much."""
     n = len(agreement.hubs)
+    if not PLANS[agreement.plan.name].recovers_dropouts:
+        return 0
     return n - max(default_threshold(n, agreement.plan.colluding), MIN_HUBS)
 
 
@@ -203,6 +156,15 @@ def _price(agreement: Agreement, question: Question, shape: StepShape, rho: floa
         ) from error
     reach = mechanism.reach(agreement.max_patients)
     bounds = Bounds(reach.part, reach.total, reach.norm)
+    if agreement.plan.name == "threshold-he" and question.scope == "pooled":
+        _require_cells(question, shape)
+        if bounds.total > MAX_TOTAL:
+            most = agreement.max_patients * MAX_TOTAL // (2 * bounds.total)
+            raise StudyFileError(
+                f"{question.id}: encrypted totals are found by search up to {MAX_TOTAL:,}, and this question's may "
+                f"come to {bounds.total:,}. Say how many patients a hub has at most: 'max_patients: {max(most, 1)}' "
+                "would do."
+            )
     layout = Layout(width_for(bounds.total), shape.size)
     return Price(shape, mechanism, mechanism.rho, ROUNDING_BETA, 0, layout, bounds)
 
@@ -239,7 +201,7 @@ def cover(updates: Array, price: Price, *, hubs: int, rand: bytes) -> NDArray[np
         return price.mechanism.contribution(updates, rand=rand)
     if updates.ndim != 2 or updates.shape[1] != price.shape.size:
         raise MisuseError("An update has another shape than its step was agreed with.")
-    return encode_exact(exact_sum(updates), hubs=hubs)
+    return encode_exact(exact_sum(updates), hubs=hubs, bits=price.fraction_bits)
 
 
 def exact_sum(updates: Array) -> Array:
@@ -250,7 +212,7 @@ def exact_sum(updates: Array) -> Array:
 def uncover(total: NDArray[np.int64], price: Price) -> tuple[Array, float]:
     """The opened integers as float64 [d] in the update's unit, and the deviation of the noise on each."""
     if price.mechanism is None:
-        return decode_exact(total), 0.0
+        return decode_exact(total, bits=price.fraction_bits), 0.0
     mechanism = price.mechanism
     return total.astype(np.float64) / mechanism.scale, mechanism.total_sigma / mechanism.scale
 
