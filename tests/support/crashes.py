@@ -188,7 +188,7 @@ class CrashingFederation(InProcessFederation):
     def time_passes(self) -> None:
         """Half a minute later: what is offered again from time to time is due again."""
         self.runner._proposed.clear()
-        self.runner._exchange._offered.clear()
+        self.runner._exchange._turns._offered.clear()
         with self.alive("coordinator"):
             self.runner.tick_all()
         self.settle()
