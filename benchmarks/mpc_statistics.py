@@ -389,15 +389,17 @@ def main() -> None:
     given = options("statistics on shares: processor time, error, rounds")
     rows, repeats = (120, 1) if given.quick else (1_000, REPEATS)
     passive = {} if given.quick else passive_costs()
-    for row in [
-        *comparison_rows(repeats, passive),
-        *median_rows(rows, repeats, passive),
-        *table_rows(rows, repeats),
-        *survival_rows(rows, repeats),
-        *other_rows(rows),
-        *regression_rows(rows, repeats, quick=given.quick),
-    ]:
-        show(row, as_json=given.json)
+    groups: tuple[Callable[[], list[Row]], ...] = (
+        lambda: comparison_rows(repeats, passive),
+        lambda: median_rows(rows, repeats, passive),
+        lambda: table_rows(rows, repeats),
+        lambda: survival_rows(rows, repeats),
+        lambda: other_rows(rows),
+        lambda: regression_rows(rows, repeats, quick=given.quick),
+    )
+    for group in groups:  # shown as they come: the last one takes minutes, and SPU has been seen to stand still
+        for row in group():
+            show(row, as_json=given.json)
 
 
 if __name__ == "__main__":
