@@ -137,10 +137,6 @@ def _scores(risk: Array, y: NDArray[np.int64], edges: Array) -> Integers:
 
 def _added(party: Party, mine: Integers, most: int) -> Step[Array]:
     """The sum of all hubs' scores, opened; float64, in patients."""
-    shapes = dict.fromkeys(range(1, party.hubs + 1), mine.shape)
-    shared = yield from party.inputs(mine, shapes, bound=((most + 1) << SUM_BITS).bit_length())
-    total = shared[1]
-    for place in range(2, party.hubs + 1):
-        total = total + shared[place]
+    total = yield from party.summed(mine, bound=((most + 1) << SUM_BITS).bit_length())
     opened = yield from reveal(party, total)
     return np.ldexp(opened.astype(np.float64), -SUM_BITS)

@@ -36,11 +36,11 @@ class EncryptedRounds:
             return self._gather(row, agreement, r, public)
         if public is None:
             raise ProtocolAbortedError("the study's key is gone; a new one is made")
-        contributions = {hub: a.contribution for hub, a in self._turns.answers(r, EncryptedAnswer).items()}
         if r.state == "asked":
-            if set(contributions) != set(agreement.hubs):
+            if not self._turns.all_answered(r, "encrypted-answer", agreement.hubs):
                 return False
-            call = OpeningCall(tuple(contributions[hub] for hub in sorted(contributions)))
+            answers = self._turns.answers(r, EncryptedAnswer)
+            call = OpeningCall(tuple(answers[hub].contribution for hub in sorted(answers)))
             self._turns.advance(row, r, "summed", dict.fromkeys(agreement.hubs, call))
             return True
         return self._open(row, agreement, r, price, public)
@@ -94,9 +94,9 @@ class EncryptedRounds:
 
     def _open(self, row: StudyRow, agreement: Agreement, r: RoundRow, price: Price, public: PublicKey) -> bool:
         needed = public.terms.threshold
-        shares = {hub: a.share for hub, a in self._turns.answers(r, OpeningAnswer).items()}
         if not self._turns.enough(r, "opening-answer", agreement.hubs, needed):
             return False
+        shares = {hub: a.share for hub, a in self._turns.answers(r, OpeningAnswer).items()}
         answers = self._turns.answers(r, EncryptedAnswer)
         total, wrong = encrypted.opened_total(
             self._turns.said(r, EncryptedQuestion),

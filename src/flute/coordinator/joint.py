@@ -43,9 +43,9 @@ class JointRounds:
         return True
 
     def _begin(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
-        begun = self._turns.answers(r, JointBegun)
-        if set(begun) != set(agreement.hubs):
+        if not self._turns.all_answered(r, "joint-begun", agreement.hubs):
             return False
+        begun = self._turns.answers(r, JointBegun)
         self._turns.advance(row, r, "talking", {})
         self._carrier.begin(r, {hub: answer.said for hub, answer in begun.items()})
         return True

@@ -43,9 +43,9 @@ class SplitRounds:
         try:
             if r.state == "gathering":
                 return self._ask(row, agreement, r, price)
-            answers = self._turns.answers(r, SplitAnswer)
-            if set(answers) != set(agreement.hubs):
+            if not self._turns.all_answered(r, "split-answer", agreement.hubs):
                 return False
+            answers = self._turns.answers(r, SplitAnswer)
             start = self._turns.said(r, SplitQuestion).start
             boxes = {hub: answer.boxes for hub, answer in answers.items()}
             totals = {name: self._added(start, name, boxes) for name in start.terms.aggregators}

@@ -64,6 +64,11 @@ class Turns:
         arrived = sorted(hub for hub, sent in self.rounds.exchanged(r.id, outgoing=False) if sent == kind)
         return tuple(arrived) if self.waited(r, arrived, expected, least) else ()
 
+    def all_answered(self, r: RoundRow, kind: str, expected: Sequence[str]) -> bool:
+        """Told by the kinds alone: answers may be large, and this is asked at every tick."""
+        arrived = {hub for hub, sent in self.rounds.exchanged(r.id, outgoing=False) if sent == kind}
+        return arrived == set(expected)
+
     def waited(self, r: RoundRow, arrived: Sequence[str], expected: Sequence[str], least: int) -> bool:
         """All are here, or enough are and the others refused or had some time more: little, if they were left out of
         the study's last round too."""

@@ -84,16 +84,20 @@ class Party:
         in its bound before it is used, for an oversized one would lift honest values above their masks."""
         return (yield from inputs.share(self, mine, shapes, bound))
 
+    def summed(self, mine: Integers, *, bound: int) -> Step[Shares]:
+        """The sum over all hubs of what each puts in, all of one shape, each proven to be within its bound."""
+        shapes = dict.fromkeys(range(1, self.hubs + 1), np.shape(mine))
+        shared = yield from inputs.share(self, mine, shapes, bound)
+        first, *others = shared.values()
+        total = first
+        for part in others:
+            total = total + part
+        return total
+
     def noise(self, mine: Integers, *, bound: int) -> Step[Shares]:
         """The sum over all hubs of what each drew, to be added to a value before it opens. Who knows t of the draws
         still lacks n - t."""
-        shapes = {place: np.shape(mine) for place in range(1, self.hubs + 1)}
-        shared = yield from inputs.share(self, mine, shapes, bound)
-        drawn = list(shared.values())
-        total = drawn[0]
-        for part in drawn[1:]:
-            total = total + part
-        return total
+        return (yield from self.summed(mine, bound=bound))
 
     def mul(self, x: Shares, y: Shares) -> Step[Shares]:
         """Element by element, with broadcasting. One round."""

@@ -67,11 +67,7 @@ def summed(vector: Vector, bounds: Bounds) -> Work:
     """
 
     def work(party: Party) -> Program[Vector]:
-        shapes = dict.fromkeys(range(1, party.hubs + 1), vector.shape)
-        shared = yield from party.inputs(vector, shapes, bound=input_bits(bounds))
-        total = shared[1]
-        for place in range(2, party.hubs + 1):
-            total = total + shared[place]
+        total = yield from party.summed(vector, bound=input_bits(bounds))
         opened = yield from party.open(total)
         if opened is None or np.any(np.abs(opened) > bounds.total):
             raise BadTotal("The opened total is beyond what the hubs' patients can come to; it is not used.")
