@@ -26,12 +26,13 @@ from rows import Row, options, show
 
 from flute.algorithms.contract import Finished, LogisticRegression, Opened, Setting, StudyVariable
 from flute.algorithms.design import bounds, design_for, included, matrix, raw_scaling
-from flute.algorithms.registry import algorithm_for, code_digest
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import DELTA
 from flute.pilot import studies
 from flute.pilot.simulate import simulate
+from flute.questions.code import code_digest
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
 from flute.study.file import read_study_file
 from flute.study.protection import RAND_SIZE, cover, prices, uncover

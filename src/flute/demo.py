@@ -23,7 +23,6 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from flute.algorithms.registry import code_digest
 from flute.errors import MisuseError
 from flute.homes import private_folder
 from flute.hub.store import HubPolicy
@@ -33,6 +32,7 @@ from flute.local.summary import Look, Step, report_of
 from flute.pilot.comparators import BCN1, BCN2
 from flute.pilot.recipe import PILOT_RECIPE
 from flute.pilot.simulate import write_pilot
+from flute.questions.code import code_digest
 from flute.report.model import ComparatorReport, to_json
 from flute.report.render import render_html
 from flute.study.agreement import Agreement

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flute.algorithms.registry import code_digest
 from flute.attacks.chance import Chance
 from flute.attacks.releases import Subject, subject_of
 from flute.attacks.trial import Trial
 from flute.defaults import MIN_HUB_SIGMA
+from flute.questions.code import code_digest
 from flute.study.agreement import Agreement
 from flute.study.file import read_study_file
 from flute.study.protection import Price

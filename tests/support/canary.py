@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
 from flute.defaults import FIXED_POINT_BITS, SENTINELS
 from flute.deidentify.pseudonyms import pseudonym
@@ -27,6 +26,7 @@ from flute.dp.clip import clip
 from flute.messages.answer import MaskedAnswer, OwnTotal
 from flute.messages.question import OwnQuestion, SecureQuestion
 from flute.pilot.resources import Man
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
 from flute.study.protection import Price, exact_sum
 from support.wiretap import Said

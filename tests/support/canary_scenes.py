@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 
 from flute.algorithms.contract import Ask, Opened
-from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.dp import calibrate
 from flute.dp.accounting import epsilon
 from flute.dp.calibrate import Mechanism
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, PlanChoice, write_agreement
 from flute.study.check import checked_agreement
 from flute.study.protection import Price

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from flute.algorithms.registry import code_digest
+from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, PlanChoice
 from flute.study.file import read_study_file
 from flute.study.threats import guarantees_digest
@@ -75,4 +75,4 @@ def private_model(share: float = 0.4) -> str:
 def under_plan(agreement: Agreement, plan: PlanChoice, **changes: object) -> Agreement:
     """The same study under another plan, with what that plan promises."""
     changed = msgspec.structs.replace(agreement, plan=plan, **changes)
-    return msgspec.structs.replace(changed, guarantees=guarantees_digest(changed.mode, plan))
+    return msgspec.structs.replace(changed, guarantees=guarantees_digest(changed.mode, plan, changed.questions))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from flute.algorithms.contract import Ask, Finished, Opened, Scope, Setting, Spec, StepShape, StudyVariable
-from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS
+from flute.questions.registry import algorithm_for
 
 PILOT_NOISE = 1.5
 """Variance of the whole noise over the one charged: three hubs of which two are counted on."""

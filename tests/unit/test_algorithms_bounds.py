@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, Setting, Spec, StudyVariable
-from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
+from flute.questions.registry import algorithm_for
 from support.sums import dataset, setting
 
 VARIABLES = (

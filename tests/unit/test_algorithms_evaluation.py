@@ -12,10 +12,10 @@ from numpy.random import default_rng
 from scipy.special import expit, logit
 
 from flute.algorithms.contract import Ask, Describe, Evaluate, LogisticRegression, Setting, StudyVariable
-from flute.algorithms.registry import algorithm_for
 from flute.algorithms.scores import THRESHOLDS, proportion, risk_edges
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
+from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 
 AGE = StudyVariable(Variable("age", "number", 40, 90))
@@ -227,8 +227,8 @@ def test_the_floor_sees_classes_levels_and_that_a_bin_may_hold_one_patient() -> 
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        (Evaluate(("cohort",)), "no logistic regression"),
-        (Evaluate(("later",)), "no logistic regression"),
+        (Evaluate(("cohort",)), "is no model of this study"),
+        (Evaluate(("later",)), "is no model of this study"),
         (Evaluate(("full", "full")), "twice"),
         (Evaluate(("full",), by="age"), "is a number"),
         (Evaluate(("full",), by="weight"), "not among"),

@@ -24,10 +24,10 @@ from flute.algorithms.design import Design, design_for
 from flute.algorithms.newton import vector_size
 from flute.algorithms.private_population import made_up_rows
 from flute.algorithms.private_rows import coding, intercept
-from flute.algorithms.registry import algorithm_for
 from flute.data.variables import Variable
 from flute.defaults import IRLS_MAX_STEPS
 from flute.errors import MisuseError, StudyFileError
+from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 
 TOLERANCE = 1e-6

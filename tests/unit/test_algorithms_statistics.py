@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from flute.algorithms.contract import Ask, Describe, StudyVariable
-from flute.algorithms.registry import algorithm_for
 from flute.algorithms.statistics import QUANTILES
 from flute.data.variables import Variable
 from flute.errors import MisuseError, StudyFileError
+from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 
 AGE = StudyVariable(Variable("age", "number", 20, 100, unit="a", label="Age"))

@@ -67,9 +67,9 @@ def test_the_search_for_pilot_words_finds_them_where_they_belong() -> None:
 
 
 def test_every_module_is_short_enough_to_read() -> None:
-    """STYLE: split near 350 lines."""
+    """STYLE: split near 350 lines. What runs inside the sandbox is one file: nothing of ours is there to import."""
     lengths = {relative(p): len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES}
-    assert {name: lines for name, lines in lengths.items() if lines > 375} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > 375 and name != "sandbox/runner.py"} == {}
 
 
 def test_no_function_is_longer_than_a_page() -> None:
@@ -87,7 +87,7 @@ def test_no_function_is_longer_than_a_page() -> None:
 
 def test_real_chance_is_drawn_in_the_shells_alone() -> None:
     """`os.urandom` and its like: services, commands and the pieces that make keys; never below."""
-    shells = ("cli/", "hub/", "coordinator/", "local/", "transport/", "pilot/")
+    shells = ("cli/", "hub/", "coordinator/", "local/", "transport/", "pilot/", "sdk/", "sandbox/")
     drawn = re.compile(r"\burandom\b|\bimport secrets\b|\bSystemRandom\b|\bdefault_rng\b")
     found = {relative(p) for p in MODULES if drawn.search(p.read_text(encoding="utf-8"))}
     assert {name for name in found if not name.startswith(shells)} == set()

@@ -11,7 +11,6 @@ import pytest
 
 from flute.aggregation.plan import PLANS
 from flute.algorithms.contract import Ask, Operation, PrivacyStatement, Setting
-from flute.algorithms.registry import ALGORITHMS, algorithm_for
 from flute.data.dataset import Dataset
 from flute.data.source import RecordSource
 from flute.data.variables import Variable
@@ -19,6 +18,7 @@ from flute.errors import MisuseError, SourceError, TooLarge
 from flute.intake.flat import read_csv
 from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.messages.channel import Channel
+from flute.questions.registry import REGISTRY, algorithm_for
 from flute.study.agreement import Question
 from flute.study.check import check_study
 from flute.transport.local import LocalExchange
@@ -32,9 +32,24 @@ ROBUST = """\
     groups: 5
     share: 0.1
 """
+LINEAR = """\
+  line:
+    algorithm: glm
+    outcome: age
+    predictors: [sex, grade]
+  held:
+    algorithm: penalised-regression
+    outcome: ill
+    predictors: [age, pressure, sex, grade]
+    strengths: [0.1]
+    l1_ratio: 0.5
+"""
+PRIVATE_LINEAR = study(PRIVATE, LINEAR.replace("grade]\n", "grade]\n    share: 0.4\n"))
+EXACT_LINEAR = study(EXACT, LINEAR)
 PRIVATE_STUDY = study(PRIVATE, DESCRIBE + private_model(0.3) + EVALUATE + ROBUST)
 EXACT_STUDY = study(EXACT, MODEL)
-QUESTIONS = [(PRIVATE_STUDY, q) for q in PRIVATE_STUDY.questions] + [(EXACT_STUDY, q) for q in EXACT_STUDY.questions]
+STUDIES = (PRIVATE_STUDY, EXACT_STUDY, PRIVATE_LINEAR, EXACT_LINEAR)
+QUESTIONS = [(agreement, question) for agreement in STUDIES for question in agreement.questions]
 ids = [f"{a.mode}-{q.id}" for a, q in QUESTIONS]
 
 
@@ -65,8 +80,9 @@ def parameters(question: Question, setting: Setting) -> tuple[float, ...]:
 
 @pytest.mark.requirement("NF-HUF-2")
 def test_every_algorithm_says_what_it_releases_and_what_it_needs() -> None:
-    assert len(ALGORITHMS) == 8
-    for algorithm in ALGORITHMS.values():
+    assert len(REGISTRY) == 24
+    for one in REGISTRY.values():
+        algorithm = one.algorithm
         assert isinstance(algorithm.statement, PrivacyStatement)
         assert algorithm.operations <= set(Operation)
 

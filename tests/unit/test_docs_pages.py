@@ -7,14 +7,13 @@ import re
 import tomllib
 from pathlib import Path
 from runpy import run_path
-from typing import get_args
 
 import msgspec
 import pytest
 
 from flute.aggregation.plan import PLANS
-from flute.algorithms.contract import Spec
 from flute.dp.odds import factor_text, odds
+from flute.questions.registry import REGISTRY
 from flute.study import file as study_file
 from flute.study.agreement import PlanChoice
 from flute.study.lines import _WRITE
@@ -27,7 +26,7 @@ SOURCE = ROOT / "src" / "flute"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 STRUCTS = [
     study_file.StudyFile, study_file.FileVariable, study_file.FileConditions, study_file.FilePeriod,
-    study_file.FileBudget, study_file.FileExact, study_file.FilePlan, *get_args(Spec),
+    study_file.FileBudget, study_file.FileExact, study_file.FilePlan, *REGISTRY,
 ]  # fmt: skip
 """Everything that a study file is made of."""
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from flute.data.dataset import Dataset
@@ -69,34 +69,41 @@ class StudyVariable(Struct, frozen=True, forbid_unknown_fields=True):
     reference_level: str = ""
 
 
-class Describe(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="describe"):
+class Spec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="none"):
+    """What one question asks for: the struct that an algorithm reads. Each algorithm has its own, whose tag is the
+    name in study files; `questions.registry` knows them all."""
+
+
+class Describe(Spec, frozen=True, tag="describe"):
     """Counts, histograms, means, deviations and quantiles of variables, `bins` equal bins over each range."""
 
     variables: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
     bins: Annotated[int, Meta(ge=4, le=1024)] = 64
 
 
-class LogisticRegression(
-    Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="logistic-regression"
-):
+class LogisticRegression(Spec, frozen=True, tag="logistic-regression"):
     """Exact mode: unpenalised maximum likelihood. Private mode: noised moments and three noised gradient steps."""
 
     outcome: Name
     predictors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
 
 
-class Evaluate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="evaluate"):
+class Evaluate(Spec, frozen=True, tag="evaluate"):
     """ROC, AUC, calibration, Brier score and net benefit of models that earlier questions of the study made.
 
-    `models`: ids of logistic-regression questions. `by`: a category variable for risk by level, or empty.
+    `models`: ids of questions that make models. `by`: a variable for risk by level, or empty; a number needs `cuts`,
+    where its groups begin. `fairness`: every model is scored in every group. Left out, the last two leave no trace in
+    an agreement, so that those made before they were known stay what they are.
     """
 
     models: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=8)]
     by: Annotated[str, Meta(max_length=64)] = ""
     bins: Annotated[int, Meta(ge=8, le=256)] = 64
+    cuts: Annotated[tuple[float, ...], Meta(max_length=15)] | UnsetType = UNSET
+    fairness: bool | UnsetType = UNSET
 
 
-class RobustMean(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="robust-mean"):
+class RobustMean(Spec, frozen=True, tag="robust-mean"):
     """Means that poisoned records cannot drag: the median over `groups` (odd) of their means.
 
     influence: a value farther than this part of half its range from the range's middle counts as no farther.
@@ -107,7 +114,7 @@ class RobustMean(Struct, frozen=True, forbid_unknown_fields=True, tag_field="alg
     influence: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
-class JointQuantiles(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="joint-quantiles"):
+class JointQuantiles(Spec, frozen=True, tag="joint-quantiles"):
     """Quantiles of numbers, exact on a public grid of `grid` values over each range, and nothing else."""
 
     variables: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=16)]
@@ -115,16 +122,19 @@ class JointQuantiles(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     grid: Annotated[int, Meta(ge=4, le=4096)] = 1024
 
 
-class JointTest(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="joint-test"):
+class JointTest(Spec, frozen=True, tag="joint-test"):
     """Do groups differ? Of a category or 0/1 outcome Pearson's chi-squared test, of a number Kruskal and Wallis' rank
-    test on a public grid of `grid` values; the table is not opened."""
+    test on a public grid of `grid` values; the table is not opened.
+
+    method "fisher": Fisher's exact test of two 0/1 variables (or categories of two levels), of few patients."""
 
     outcome: Name
     by: Name
     grid: Annotated[int, Meta(ge=4, le=1024)] = 256
+    method: Literal["usual", "fisher"] = "usual"
 
 
-class LogRank(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="log-rank"):
+class LogRank(Spec, frozen=True, tag="log-rank"):
     """Do two groups' times to an event differ? Times on a public grid of `bins` values; the life table is not opened.
 
     time: a number; event: 0/1, 0 where the patient was only followed so long; by: 0/1."""
@@ -135,16 +145,12 @@ class LogRank(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algori
     bins: Annotated[int, Meta(ge=2, le=256)] = 64
 
 
-class HiddenModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="algorithm", tag="hidden-model"):
+class HiddenModel(Spec, frozen=True, tag="hidden-model"):
     """A logistic regression that neither coordinator nor researcher sees: opened is how well it tells who is ill."""
 
     outcome: Name
     predictors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
     bins: Annotated[int, Meta(ge=8, le=256)] = 64
-
-
-Spec = Describe | LogisticRegression | Evaluate | RobustMean | JointQuantiles | JointTest | LogRank | HiddenModel
-"""The closed union of what a study can ask. A new algorithm adds its struct here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +212,7 @@ class Finished:
 class Algorithm(Protocol):
     """One algorithm. Stateless: every method is a pure function of its arguments.
 
-    `spec` is the algorithm's own struct of the closed union `Spec`.
+    `spec` is the algorithm's own kind of `Spec`.
     """
 
     name: ClassVar[str]
@@ -262,6 +268,54 @@ class JointAlgorithm(Algorithm, Protocol):
 
         Must not fail, nor take longer, on account of what one patient's values are.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRequest:
+    """What is to run in a hub's sandbox. memory_bytes: from what it needs to what it may use at most, of its own.
+    seconds: for all patients together; `parameters` float64 [k], public."""
+
+    code: bytes
+    outputs: int
+    parameters: Array
+    memory_bytes: tuple[float, float]
+    seconds: float
+
+
+@runtime_checkable
+class OwnCode(Algorithm, Protocol):
+    """An algorithm whose rows are computed by a researcher's own code, in the sandbox, on one patient at a time."""
+
+    def request(self, spec: Any, setting: Setting) -> CodeRequest: ...
+
+    def inputs(self, spec: Any, setting: Setting, data: Dataset) -> Array:
+        """float64 [n, columns], one row per patient: what the code is given. It gives outline[0].size numbers for
+        each, which are covered as they come."""
+        ...
+
+
+class Scorer(Protocol):
+    """What `evaluate` needs of a model: how likely each patient is to have the outcome, given what was released."""
+
+    def outcome(self, spec: Any) -> str:
+        """The 0/1 variable that is predicted."""
+        ...
+
+    def predictors(self, spec: Any) -> tuple[str, ...]: ...
+
+    def size(self, spec: Any, setting: Setting) -> int:
+        """How many numbers the model is; fixed by the agreement."""
+        ...
+
+    def parameters(self, spec: Any, setting: Setting, result: Mapping[str, Any]) -> Sequence[float]:
+        """The model out of its question's result, [size]; of another length or not finite where there is none."""
+        ...
+
+    def risks(self, spec: Any, setting: Setting, parameters: Array, data: Dataset) -> Array:
+        """[n] in [0, 1]; finite for all who have the outcome and, under "drop", every predictor.
+
+        Must not fail, nor take longer, on account of what one patient's values are."""
         ...
 
 

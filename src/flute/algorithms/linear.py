@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfc
+from scipy.special import erfc, expit
 
 from flute.algorithms.contract import (
     Ask,
@@ -34,7 +34,7 @@ from flute.algorithms.design import (
     transfer,
     unit_scaling,
 )
-from flute.algorithms.newton import Fit, newton_rows, next_newton, vector_size
+from flute.algorithms.newton import Fit, logits, newton_rows, next_newton, vector_size
 from flute.algorithms.private_linear import PrivateFit, next_private
 from flute.algorithms.private_rows import gradient_rows, moment_rows, private_outline, private_scaling
 from flute.data.dataset import Dataset
@@ -166,6 +166,28 @@ class LogisticRegressionAlgorithm:
         return Ask(tuple(reached.tolist()))
 
 
+class LinearScorer:
+    """Risks by raw coefficients, the first the intercept: of every model whose result has `raw_coefficients`."""
+
+    def outcome(self, spec: Any) -> str:
+        return str(spec.outcome)
+
+    def predictors(self, spec: Any) -> tuple[str, ...]:
+        return tuple(spec.predictors)
+
+    def size(self, spec: Any, setting: Setting) -> int:
+        return design_for(spec.predictors, setting).size
+
+    def parameters(self, spec: Any, setting: Setting, result: Mapping[str, Any]) -> Sequence[float]:
+        found = result.get("raw_coefficients") or ()
+        return [float("nan") if v is None else float(v) for v in found]
+
+    def risks(self, spec: Any, setting: Setting, parameters: Array, data: Dataset) -> Array:
+        design = design_for(spec.predictors, setting)
+        risks: Array = expit(logits(matrix(design, raw_scaling(design), data), parameters))
+        return risks
+
+
 def read_parameters(parameters: Sequence[float], size: int, step: int, steps: int) -> Array:
     """Raises: MisuseError: no such step, another length, or a number that is not finite."""
     if not 0 <= step < steps:
@@ -187,10 +209,10 @@ def _exact_result(spec: LogisticRegression, design: Design, fit: Fit) -> dict[st
     if fit.covariance is not None:
         covariance = over_study @ fit.covariance @ over_study.T * np.outer(there, there)
         errors = np.sqrt(np.diag(covariance))
-        raw_errors = _or_none(np.where(there, _deviations(over_raw, covariance), np.nan))
+        raw_errors = or_none(np.where(there, deviations(over_raw, covariance), np.nan))
     return {
-        **_common(spec, design, scaling, coefficients, over_raw @ coefficients),
-        **_wald(coefficients, errors),
+        **model_table(spec, design, scaling, coefficients, over_raw @ coefficients),
+        **wald_table(coefficients, errors),
         "raw_standard_errors": raw_errors,
         "noise_standard_errors": None,
         "n": int(fit.n),
@@ -212,10 +234,10 @@ def _private_result(spec: LogisticRegression, design: Design, fit: PrivateFit, s
     coefficients = over_study @ fit.coefficients
     ending = "fixed-steps" if fit.informed >= LEAST_INFORMED else "noise-dominated"
     return {
-        **_common(spec, design, scaling, coefficients, over_raw @ fit.coefficients),
-        **_wald(coefficients, None),
+        **model_table(spec, design, scaling, coefficients, over_raw @ fit.coefficients),
+        **wald_table(coefficients, None),
         "raw_standard_errors": None,
-        "noise_standard_errors": _numbers(_deviations(over_study, fit.noise_covariance)),
+        "noise_standard_errors": plain_numbers(deviations(over_study, fit.noise_covariance)),
         "n": max(0, round(fit.n)),
         "n_noise_se": float(fit.n_noise),
         "log_likelihood": None,
@@ -228,48 +250,50 @@ def _private_result(spec: LogisticRegression, design: Design, fit: PrivateFit, s
     }
 
 
-def _common(
-    spec: LogisticRegression, design: Design, scaling: Scaling, coefficients: Array, raw: Array
-) -> dict[str, Any]:
+def model_table(spec: Any, design: Design, scaling: Scaling, coefficients: Array, raw: Array) -> dict[str, Any]:
+    """What every model over a design says of itself. spec: has `outcome` and `predictors`; coefficients: [p] over the
+    study's scale; raw: [p] over `raw_scaling`."""
     scales = zip(design.numbers, scaling.centres.tolist(), scaling.spreads.tolist(), strict=True)
     return {
         "outcome": spec.outcome,
         "predictors": list(spec.predictors),
         "columns": list(design.names),
         "terms": terms(design),
-        "coefficients": _numbers(coefficients),
-        "raw_coefficients": _numbers(raw),
+        "coefficients": plain_numbers(coefficients),
+        "raw_coefficients": plain_numbers(raw),
         "standardisation": {v.variable.name: {"centre": c, "spread": s} for v, c, s in scales},
         "fills": {v.variable.name: v.centre for v in design.numbers},
     }
 
 
-def _wald(coefficients: Array, errors: Array | None) -> dict[str, Any]:
+def wald_table(coefficients: Array, errors: Array | None) -> dict[str, Any]:
     """Wald statistics; None for a column that was not estimated, and throughout without standard errors."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         odds = np.exp(coefficients)
         if errors is None:
-            table = [{"value": v, "low": None, "high": None} for v in _or_none(odds)]
+            table = [{"value": v, "low": None, "high": None} for v in or_none(odds)]
             return {"standard_errors": None, "z": None, "p": None, "odds_ratios": table}
         known_errors = np.where(errors > 0, errors, np.nan)
         z = coefficients / known_errors
         low, high = np.exp(coefficients - Z_95 * known_errors), np.exp(coefficients + Z_95 * known_errors)
-    rows = zip(_or_none(odds), _or_none(low), _or_none(high), strict=True)
+    rows = zip(or_none(odds), or_none(low), or_none(high), strict=True)
     return {
-        "standard_errors": _or_none(known_errors),
-        "z": _or_none(z),
-        "p": _or_none(erfc(np.abs(z) / np.sqrt(2))),
+        "standard_errors": or_none(known_errors),
+        "z": or_none(z),
+        "p": or_none(erfc(np.abs(z) / np.sqrt(2))),
         "odds_ratios": [{"value": v, "low": a, "high": b} for v, a, b in rows],
     }
 
 
-def _deviations(carry: Array, covariance: Array) -> Array:
+def deviations(carry: Array, covariance: Array) -> Array:
+    """[q] standard deviations of `carry` [q, p] times a vector of this covariance."""
     return np.asarray(np.sqrt(np.maximum(np.diag(carry @ covariance @ carry.T), 0.0)))
 
 
-def _numbers(values: Array) -> list[float]:
+def plain_numbers(values: Array) -> list[float]:
     return [float(v) for v in values]
 
 
-def _or_none(values: Array) -> list[float | None]:
+def or_none(values: Array) -> list[float | None]:
+    """None for what is no finite number."""
     return [float(v) if np.isfinite(v) else None for v in values]

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from flute.algorithms.contract import Algorithm, Ask, LogisticRegression, Opened, Setting
 from flute.algorithms.design import design_for
-from flute.algorithms.registry import algorithm_for
 from flute.attacks.chance import Chance
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import BadTotal, MisuseError
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
 from flute.study.protection import RAND_SIZE, Price, cover, exact_sum, hub_epsilon, prices, sharers, uncover
 

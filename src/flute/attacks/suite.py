@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from flute.algorithms.contract import Describe, JointAlgorithm, LogisticRegression
-from flute.algorithms.registry import algorithm_for
 from flute.attacks import inference, inversion, membership, poisoning, updates
 from flute.attacks.chance import Chance
 from flute.attacks.figures import Figure
 from flute.attacks.releases import Subject, subject_of
 from flute.attacks.trial import Found, Trial
 from flute.errors import MisuseError
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
 
 Judged = Literal["within", "exceeds", "undecided", "no promise"]

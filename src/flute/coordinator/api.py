@@ -17,7 +17,6 @@ from fastapi.responses import JSONResponse, Response
 from msgspec import Meta, Struct
 
 import flute
-from flute.algorithms.registry import code_digest
 from flute.coordinator.results import study_release, study_status, study_times
 from flute.coordinator.rounds import Rounds
 from flute.defaults import MAX_JOIN_BYTES, MAX_ROSTER_BYTES
@@ -32,6 +31,7 @@ from flute.errors import (
     WrongStudy,
 )
 from flute.http import json_answer, read_json, read_stream
+from flute.questions.code import code_digest
 from flute.study.agreement import (
     MAX_AGREEMENT_BYTES,
     agreement_digest,

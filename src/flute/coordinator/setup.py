@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flute.algorithms.registry import code_digest
 from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
 from flute.defaults import ROSTER_LIFETIME_DAYS
 from flute.enclaves.context import policy_digest, policy_name
 from flute.homes import private_folder
 from flute.primitives.keys import KEY_SIZE, fingerprint
+from flute.questions.code import code_digest
 from flute.transport.identity import make_authority
 from flute.trust.keyfiles import PartyKeys, load_party_keys, make_coordinator_keys
 from flute.trust.roster import ApprovedCode, Coordinator, Hub, Person, Roster, RosterContent

@@ -10,6 +10,8 @@ MAX_ENVELOPE_BYTES: Final = 64 * 2**20
 MAX_ID_CHARS: Final = 64
 MAX_TEXT_CHARS: Final = 2_000
 """Longest human sentence a message may carry; a record would not fit in what is left of it (it is fixed text)."""
+MAX_WAITING_MESSAGES: Final = 16
+"""That a hub has taken from its mailbox and not dealt with; the rest waits on disk."""
 MAX_VECTOR: Final = 4_000_000
 """Coordinates of one step that is computed in memory; noise and rounding are charged for up to so many."""
 MAX_STREAMED_VECTOR: Final = 2**31

@@ -38,12 +38,28 @@ NO_BOUND: Final = (
 ALGORITHMS: Final = {
     "describe": "counts, histograms and quantiles",
     "logistic-regression": "logistic regression",
+    "random-forest": "a random forest",
+    "svm": "a support vector machine",
+    "gradient-boosting": "gradient boosting",
+    "decision-tree": "a decision tree",
     "evaluate": "comparison of models",
+    "cross-validate": "a model tried on patients that it has not seen",
     "robust-mean": "means that false records cannot drag",
+    "correlation": "correlations and principal components",
+    "cross-table": "counts of two categories, and whether they are independent",
+    "compare": "a number compared between groups",
+    "survival": "survival curves and the log-rank test",
+    "cox": "Cox regression",
+    "table-one": "a first table of the cohort",
     "joint-quantiles": "quantiles, computed on shares",
     "joint-test": "a test of difference, computed on shares",
     "log-rank": "the log-rank test, computed on shares",
+    "robust-model": "a logistic regression that false hubs cannot drag",
+    "glm": "a generalised linear model",
+    "penalised-regression": "a regression held small by a penalty",
+    "imputed-regression": "a regression over imputed values",
     "hidden-model": "a logistic regression that nobody sees",
+    "own-step": "sums by a researcher's own code",
 }
 """Algorithms in plain words; one that is not here is called by its own name."""
 SAME_PATIENTS: Final = (

@@ -8,21 +8,25 @@ fields, questions, clip norms, noise, the number of vectors opened.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from flute.algorithms.contract import Mode, Scope, Setting, Spec, StudyVariable
-from flute.algorithms.registry import algorithm_for
 from flute.defaults import MAX_AGGREGATORS, MAX_HUBS, MAX_PATIENTS
 from flute.errors import BadSignature, Malformed, TooLarge, WrongStudy
 from flute.messages.limits import Digest, Name, PartyId, Seconds, StudyId, Text
 from flute.primitives.keys import SigningKey, digest, verify
+from flute.questions.registry import ANY_SPEC, algorithm_for
 
 VERSION: Final = 3
 MAX_AGREEMENT_BYTES: Final = 256 * 1024
 _SIGNED: Final = b"flute/agreement/v1"
+if TYPE_CHECKING:
+    _What = Spec
+else:
+    _What = ANY_SPEC  # decoders need the closed union, which installed packages may widen
 
 
 class HubConditions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +60,7 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True):
     """One question of the fixed list. `share`: its part of the study's privacy budget (0 in exact mode)."""
 
     id: Name
-    what: Spec
+    what: _What
     scope: Scope = "pooled"
     share: Annotated[float, Meta(ge=0, le=1)] = 0.0
 

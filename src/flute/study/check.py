@@ -13,16 +13,16 @@ from functools import lru_cache
 from typing import Final
 
 from flute.aggregation.plan import PLANS, Plan
-from flute.algorithms.contract import Evaluate, LogisticRegression
-from flute.algorithms.registry import algorithm_for
+from flute.algorithms.contract import Evaluate
 from flute.errors import MisuseError, StudyFileError
+from flute.questions.registry import algorithm_for, makes_model
 from flute.study.agreement import Agreement, Question, read_agreement
 from flute.study.check_plan import check_plan, one_of
 from flute.study.lines import Lines, line_of
 from flute.study.protection import Price, prices
 
 _NAMES_ONE: Final = ("outcome", "by", "time", "event")
-_NAMES_SEVERAL: Final = ("predictors", "variables")
+_NAMES_SEVERAL: Final = ("predictors", "variables", "incomplete")
 """Elements of questions that name variables."""
 
 
@@ -175,8 +175,9 @@ def _about(agreement: Agreement, question: Question, text: str) -> tuple[str, tu
     if about in question.what.__struct_fields__:
         named = re.match(r" '([^']+)'", rest)
         listed = getattr(question.what, about)
-        places = [i for i, name in enumerate(listed) if named and name == named.group(1)]
-        where = (*at, about, str(places[-1])) if places and isinstance(listed, tuple) else (*at, about)
+        names = listed if isinstance(listed, tuple) else ()
+        places = [i for i, name in enumerate(names) if named and name == named.group(1)]
+        where = (*at, about, str(places[-1])) if places else (*at, about)
         return f"{question.id}.{text}", where
     variable = text.replace(":", " ").split(" ", 1)[0]
     if variable in {v.variable.name for v in agreement.variables}:
@@ -185,7 +186,7 @@ def _about(agreement: Agreement, question: Question, text: str) -> tuple[str, tu
 
 
 def _check_names(agreement: Agreement, question: Question, lines: Lines) -> None:
-    """Every variable is declared, every model of an evaluation is an earlier logistic regression."""
+    """Every variable is declared, every model of an evaluation is one that an earlier question makes."""
     known = [v.variable.name for v in agreement.variables]
     what = question.what
     if isinstance(what, Evaluate):
@@ -212,13 +213,13 @@ def _check_models(agreement: Agreement, question: Question, what: Evaluate, line
     for other in agreement.questions:
         if other.id == question.id:
             break
-        if isinstance(other.what, LogisticRegression):
+        if makes_model(other.what):
             earlier.append(other.id)
     for index, model in enumerate(what.models):
         if model not in earlier:
             instead = f"write {' or '.join(earlier)}" if earlier else "ask for the model first"
             raise StudyFileError(
-                f"{question.id}: {model!r} is no logistic regression that stands before this question; {instead}.",
+                f"{question.id}: {model!r} is no model that stands before this question; {instead}.",
                 line=line_of(lines, "questions", question.id, "models", str(index)),
             )
 

@@ -17,7 +17,6 @@ from msgspec import Meta, Struct
 
 from flute.aggregation.plan import PLANS
 from flute.algorithms.contract import Spec, StudyVariable
-from flute.algorithms.registry import ALGORITHMS
 from flute.data.variables import Variable
 from flute.defaults import (
     COLLUDING,
@@ -31,6 +30,7 @@ from flute.defaults import (
 )
 from flute.errors import Malformed, StudyFileError, TooLarge
 from flute.messages.limits import Name, PartyId
+from flute.questions.registry import REGISTRY
 from flute.study.agreement import (
     VERSION,
     Agreement,
@@ -45,7 +45,7 @@ from flute.study.threats import guarantees_digest
 
 __all__ = ["MAX_FILE_BYTES", "Lines", "line_of", "read_study_file"]
 
-_ALGORITHMS: Final[dict[str, type[Struct]]] = {str(spec.__struct_config__.tag): spec for spec in ALGORITHMS}
+_ALGORITHMS: Final[dict[str, type[Spec]]] = {one.algorithm.name: spec for spec, one in REGISTRY.items()}
 _QUESTION_FIELDS: Final = ("algorithm", "share", "per_hub")
 """What every question may hold besides its algorithm's own elements."""
 _NAME: Final = re.compile(rf"[A-Za-z][A-Za-z0-9_.-]{{0,{MAX_ID_CHARS - 1}}}")
@@ -142,6 +142,7 @@ def _as_it_will_be_read(agreement: Agreement) -> Agreement:
 def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
     mode = _mode(file, lines)
     plan = PlanChoice(**msgspec.structs.asdict(file.plan))
+    questions = tuple(_question(name, raw, mode, lines) for name, raw in _named(file.questions, "questions", lines))
     return Agreement(
         version=VERSION,
         study=file.study,
@@ -162,11 +163,9 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         epsilon=file.budget.epsilon if file.budget else 0.0,
         delta=file.budget.delta if file.budget else 0.0,
         max_numbers=file.exact.max_numbers if file.exact else 0,
-        questions=tuple(
-            _question(name, raw, mode, lines) for name, raw in _named(file.questions, "questions", lines)
-        ),
+        questions=questions,
         code=code,
-        guarantees=guarantees_digest(mode, plan) if plan.name in PLANS else bytes(32),  # the check names the plan
+        guarantees=guarantees_digest(mode, plan, questions) if plan.name in PLANS else bytes(32),
         simulated=file.simulated,
         max_patients=file.max_patients,
     )
@@ -318,10 +317,10 @@ def _question(name: str, raw: Any, mode: str, lines: Lines) -> Question:
             line=line_of(lines, *at, "per_hub"),
         )
     what = convert(own, kind, at, lines, also=_QUESTION_FIELDS)
-    return Question(name, _as_spec(what), "each" if per_hub else "pooled", _share(name, raw, mode, lines))
+    return Question(name, what, "each" if per_hub else "pooled", _share(name, raw, mode, lines))
 
 
-def _algorithm(name: str, raw: Any, lines: Lines) -> type[Struct]:
+def _algorithm(name: str, raw: Any, lines: Lines) -> type[Spec]:
     at = ("questions", name)
     there = f"there are {', '.join(sorted(_ALGORITHMS))}."
     if not isinstance(raw, dict) or "algorithm" not in raw:
@@ -337,11 +336,6 @@ def _algorithm(name: str, raw: Any, lines: Lines) -> type[Struct]:
             line=line_of(lines, *at, "algorithm"),
         )
     return _ALGORITHMS[algorithm]
-
-
-def _as_spec(what: Struct) -> Spec:
-    assert isinstance(what, Spec)
-    return what
 
 
 def _share(name: str, raw: dict[str, Any], mode: str, lines: Lines) -> float:

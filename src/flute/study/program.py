@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flute.algorithms.contract import Ask, Finished, Opened
-from flute.algorithms.registry import algorithm_for
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
 
 

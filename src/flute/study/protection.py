@@ -20,7 +20,6 @@ from flute.aggregation.codec import Bounds, Layout, decode_exact, encode_exact, 
 from flute.aggregation.plan import PLANS
 from flute.aggregation.terms import default_threshold, noise_sharers
 from flute.algorithms.contract import JointAlgorithm, StepShape
-from flute.algorithms.registry import algorithm_for
 from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS, JOINT_FRACTION_BITS, MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
 from flute.defaults.joint import MAX_INPUT_BITS
@@ -29,6 +28,7 @@ from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import Mechanism, mechanism_for
 from flute.dp.views import by_onlooker
 from flute.errors import MisuseError, StudyFileError
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
 
 _LARGEST_TOTAL: Final = {"threshold-he": MAX_TOTAL, "mpc": 2**MAX_INPUT_BITS // 2}
