@@ -7,6 +7,7 @@ independent, but it reads small letters less surely and takes longer, so it look
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ class Rapid:
 
 @cache
 def _rapid() -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its engine would note on disk, for its maker, that it was started
     try:
         from rapidocr import RapidOCR
     except ImportError as error:

@@ -12,6 +12,7 @@ Source: DICOM PS3.3 section C.7.6.3 (image pixel), PS3.5 section 8; PS3.15 annex
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -74,6 +75,7 @@ class RapidReader:
 
 @cache
 def _engine() -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its engine would note on disk, for its maker, that it was started
     try:
         from rapidocr import RapidOCR
     except ImportError as error:
