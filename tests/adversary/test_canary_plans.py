@@ -26,7 +26,6 @@ import pytest
 from numpy.typing import NDArray
 
 import flute.local.federation
-from flute.algorithms.registry import algorithm_for, code_digest
 from flute.coordinator.aggregators import AggregatorConfig
 from flute.coordinator.home import CoordinatorConfig
 from flute.coordinator.rosterbook import RosterBook
@@ -42,6 +41,8 @@ from flute.local.processes import Service
 from flute.local.run import StudyStopped, import_fhir, run_study, set_policy
 from flute.pilot.recipe import PILOT_RECIPE
 from flute.pilot.simulate import plant_canary, write_pilot
+from flute.questions.code import code_digest
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
 from flute.study.check import check_study
 from flute.study.file import read_study_file

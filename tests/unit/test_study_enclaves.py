@@ -1,4 +1,7 @@
-"""Plan enclave in a real study: the same road, gate and ledger; hubs decide whom they trust, and pay after that."""
+"""Plans with enclaves in a real study: the same road, gate and ledger; hubs decide whom they trust, and pay then.
+
+`enclave` splits answers among aggregators. What `secagg-enclave` adds: `test_study_masked_enclaves`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from support.inprocess import InProcessFederation
 from support.studies import DESCRIBE, EXACT, study, under_plan
 
 HUBS = ("north", "south", "west")
+PLANS = ("enclave", "secagg-enclave")
 NAMES = ("first", "second")
 SNP, TPM = SnpIssuer(), TpmIssuer()
 PLATFORMS: dict[str, Any] = {"first": TPM, "second": SNP}
@@ -54,7 +58,7 @@ def people(hub: str, n: int = 200) -> dict[str, list[object]]:
 
 def planned(mode: str, plan: str = "enclave") -> Agreement:
     base = study(EXACT, EXACTLY) if mode == "exact" else study("budget: {epsilon: 3}", POOLED)
-    return under_plan(base, PlanChoice(plan, aggregators=NAMES if plan == "enclave" else ()), max_patients=400)
+    return under_plan(base, PlanChoice(plan, aggregators=NAMES if plan in PLANS else ()), max_patients=400)
 
 
 def entropy(name: str) -> Callable[[int], bytes]:
@@ -96,14 +100,15 @@ def federation(
 
 
 @pytest.mark.requirement("F-SRS-4")
+@pytest.mark.parametrize("split", PLANS)
 @pytest.mark.parametrize("mode", ["exact", "private"])
-def test_a_study_in_enclaves_opens_what_masked_sums_open(tmp_path: Path, mode: str) -> None:
+def test_a_study_in_enclaves_opens_what_masked_sums_open(tmp_path: Path, mode: str, split: str) -> None:
     found = {}
-    for plan in ("secagg", "enclave"):
+    for plan in ("secagg", split):
         (tmp_path / plan).mkdir()
         fed = federation(tmp_path / plan, planned(mode, plan))
         found[plan] = fed.run(planned(mode, plan))["results"]["cohort"]["variables"]["age"]
-        if plan == "enclave":
+        if plan == split:
             accepted = [
                 line.text for line in audit.history(fed.hubs["north"].parts.journal, kinds=("evidence-accepted",))
             ]
@@ -111,9 +116,10 @@ def test_a_study_in_enclaves_opens_what_masked_sums_open(tmp_path: Path, mode: s
             assert "DEVELOPMENT" in accepted[0]
         fed.close()
     if mode == "exact":
-        assert found["enclave"] == found["secagg"]
+        assert found[split] == found["secagg"]
     else:
-        assert abs(found["enclave"]["n"]["value"] - 600) < 6 * found["enclave"]["n"]["noise_se"]
+        assert abs(found[split]["n"]["value"] - 600) < 6 * found[split]["n"]["noise_se"]
+        assert found[split]["n"]["noise_se"] == found["secagg"]["n"]["noise_se"]
 
 
 def stopped(fed: InProcessFederation, agreement: Agreement) -> str:
@@ -139,10 +145,11 @@ def charged(fed: InProcessFederation) -> int:
     )
 
 
+@pytest.mark.parametrize("plan", PLANS)
 def test_software_that_the_roster_does_not_approve_gets_nothing_and_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
-    agreement = planned("exact")
+    agreement = planned("exact", plan)
     fed = federation(tmp_path, agreement)
     foreign = SNP.evidence
     monkeypatch.setattr(SNP, "evidence", lambda data, **more: foreign(data, measurement=b"\x66" * 48, **more))
@@ -178,7 +185,8 @@ def test_development_evidence_is_refused_for_records_of_real_persons(tmp_path: P
 
 @pytest.mark.requirement("NF-SRS-5")
 @pytest.mark.parametrize("liar", NAMES)
-def test_a_malicious_aggregator_that_changes_its_total_is_noticed(tmp_path: Path, liar: str) -> None:
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_malicious_aggregator_that_changes_its_total_is_noticed(tmp_path: Path, liar: str, plan: str) -> None:
     def change(name: str, raw: bytes) -> bytes:
         answer = msgspec.msgpack.decode(raw, type=AggregatorAnswer)
         if name != liar or not isinstance(answer, EnclaveTotal):
@@ -187,7 +195,7 @@ def test_a_malicious_aggregator_that_changes_its_total_is_noticed(tmp_path: Path
             msgspec.structs.replace(answer, words=bytes([answer.words[0] ^ 1]) + answer.words[1:])
         )
 
-    agreement = planned("exact")
+    agreement = planned("exact", plan)
     fed = federation(tmp_path, agreement, change)
     why = stopped(fed, agreement)
     assert "failed 3 times" in why

@@ -14,7 +14,8 @@ class Plan:
 
     offers: operations that algorithms may need (`algorithms.contract.Operation` values).
     min_hubs: fewer cannot be protected by it. recovers_dropouts: whether a sum can be opened without a
-    hub that has fallen silent, where the study allows it.
+    hub that has fallen silent, where the study allows it. masks: answers are under pairwise masks, so hubs have study
+    keys and tickets. enclaves: answers are split among the aggregators that the study names.
     """
 
     name: str
@@ -22,6 +23,8 @@ class Plan:
     min_hubs: int
     recovers_dropouts: bool
     summary: str
+    masks: bool = False
+    enclaves: bool = False
 
 
 SECAGG = Plan(
@@ -30,6 +33,7 @@ SECAGG = Plan(
     min_hubs=3,
     recovers_dropouts=True,
     summary="Masked sums: nobody sees any hub's answer, the coordinator only the total of all hubs.",
+    masks=True,
 )
 
 MPC = Plan(
@@ -55,6 +59,18 @@ ENCLAVE = Plan(
     min_hubs=3,
     recovers_dropouts=False,
     summary="Split among enclaves of different makers: only if all of them are malicious do they see an answer.",
+    enclaves=True,
 )
 
-PLANS: dict[str, Plan] = {plan.name: plan for plan in (SECAGG, MPC, THRESHOLD_HE, ENCLAVE)}
+SECAGG_ENCLAVE = Plan(
+    name="secagg-enclave",
+    offers=frozenset({"sums"}),
+    min_hubs=3,
+    recovers_dropouts=False,
+    summary="Masked, then split among enclaves: an answer stays closed as long as either holds, the masks or one of "
+    "the enclaves.",
+    masks=True,
+    enclaves=True,
+)
+
+PLANS: dict[str, Plan] = {plan.name: plan for plan in (SECAGG, MPC, THRESHOLD_HE, ENCLAVE, SECAGG_ENCLAVE)}

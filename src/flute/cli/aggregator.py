@@ -17,7 +17,7 @@ from flute.defaults.enclaves import AGGREGATOR_PORT
 from flute.errors import MisuseError
 
 APP = typer.Typer(
-    help="An enclave that adds up shares of hubs' answers (plan enclave).", no_args_is_help=True,
+    help="An enclave that adds up shares of hubs' answers (plans enclave, secagg-enclave).", no_args_is_help=True,
     rich_markup_mode="markdown",
 )  # fmt: skip
 _HERE = Path(flute.__file__).resolve().parents[2]

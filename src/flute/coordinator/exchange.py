@@ -1,8 +1,8 @@
 """One round between the coordinator and the hubs: what was stored so far decides what is sent next.
 
-gathering -> asked -> masked -> echoed -> opened        pooled, under masks (`masked`)
+gathering -> asked -> masked -> echoed -> opened        pooled, under masks (`masked`; split besides: `split`)
 gathering -> asked -> talking -> opened                 computed by the hubs on shares (`joint`)
-gathering -> asked -> opened                            a hub's own answer
+gathering -> asked -> opened                            split among enclaves (`split`), or a hub's own answer
      any of these -> failed
 """
 
@@ -20,7 +20,7 @@ from flute.coordinator.encrypted import EncryptedRounds
 from flute.coordinator.joint import JointRounds
 from flute.coordinator.masked import MaskedRounds
 from flute.coordinator.rounds import RoundRow, Rounds, StudyRow
-from flute.coordinator.split import SplitRounds
+from flute.coordinator.split import MaskedSplitRounds, SplitRounds
 from flute.coordinator.turns import Turns
 from flute.errors import BadMessageError, Equivocation, NotInRoster, ProtocolAbortedError
 from flute.messages.answer import EncryptedAnswer, JointTotal, KeyReady, MaskedAnswer, OwnTotal, SplitAnswer
@@ -41,6 +41,7 @@ class Exchange:
         self._joint = JointRounds(self._turns, self._carrier)
         self._encrypted = EncryptedRounds(self._turns, self._carrier)
         self._split = SplitRounds(self._turns, aggregators)
+        self._masked_split = MaskedSplitRounds(self._turns, self._masked, self._split)
 
     def progress(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
         """One piece of work on an active round; False when only waiting is left."""
@@ -70,6 +71,8 @@ class Exchange:
                 return self._encrypted.move(row, agreement, r, price)
             case "enclave":
                 return self._split.move(row, agreement, r, price)
+            case "secagg-enclave":
+                return self._masked_split.move(row, agreement, r, price)
         return self._masked.move(row, agreement, r, price)
 
     def _own_round(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:

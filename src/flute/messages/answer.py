@@ -32,7 +32,7 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Consent(Struct, frozen=True, forbid_unknown_fields=True, tag="consent"):
-    """The steward's decision. `key`: with a grant under plan secagg, the hub's signed key for this study."""
+    """The steward's decision. `key`: with a grant under a plan with masks, the hub's signed key for this study."""
 
     agreement: Digest
     decision: Literal["granted", "denied", "withdrawn"]

@@ -1,4 +1,4 @@
-"""Messages of plan `enclave`, closed and bounded. `enclaves` gives them meaning.
+"""Messages of plans with enclaves, closed and bounded. `enclaves` gives them meaning.
 
 Per round, with k aggregators, each in an enclave of its own:
 

@@ -105,7 +105,10 @@ class OpeningCall(Struct, frozen=True, forbid_unknown_fields=True, tag="opening-
 
 
 class SplitQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="split-question"):
-    """One step of one question over all hubs, to be answered in shares for the aggregators that `start` offers."""
+    """One step of one question over all hubs, to be answered in shares for the aggregators that `start` offers.
+
+    masked: message 0 of the masks that the answer is put under before it is split (plan secagg-enclave), or None.
+    """
 
     agreement: Digest
     question: Name
@@ -113,6 +116,7 @@ class SplitQuestion(Struct, frozen=True, forbid_unknown_fields=True, tag="split-
     attempt: Count
     parameters: Parameters
     start: EnclaveStart
+    masked: Start | None = None
 
 
 AnyQuestion = SecureQuestion | JointQuestion | EncryptedQuestion | SplitQuestion | OwnQuestion

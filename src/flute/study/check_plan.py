@@ -49,7 +49,7 @@ def check_plan(agreement: Agreement, lines: Lines) -> Plan:
         )
     _check_dropouts(agreement, lines)
     _check_own_elements(agreement, lines)
-    if agreement.guarantees != guarantees_digest(agreement.mode, agreement.plan):
+    if agreement.guarantees != guarantees_digest(agreement.mode, agreement.plan, agreement.questions):
         raise StudyFileError(
             f"The agreement promises something else under plan {plan.name} than this version of FLUTE does; write it "
             "anew with the version that all hubs have."
@@ -83,11 +83,12 @@ def _check_dropouts(agreement: Agreement, lines: Lines) -> None:
 def _check_own_elements(agreement: Agreement, lines: Lines) -> None:
     """What only some plans ask for."""
     plan, n, c = agreement.plan, len(agreement.hubs), agreement.plan.colluding
-    foreign = [("openers", plan.openers, "threshold-he"), ("aggregators", plan.aggregators, "enclave")]
-    for element, value, owner in foreign:
-        if value and plan.name != owner:
+    split = [name for name, known in PLANS.items() if known.enclaves]
+    own = [("openers", plan.openers, ["threshold-he"]), ("aggregators", plan.aggregators, split)]
+    for element, value, owners in own:
+        if value and plan.name not in owners:
             raise StudyFileError(
-                f"{element} belongs to plan {owner}, and this study's plan is {plan.name}; leave it out.",
+                f"{element} belongs to plan {' or '.join(owners)}; this study's plan is {plan.name}. Leave it out.",
                 line=line_of(lines, "plan", element),
             )
     if not plan.echo and plan.name != "secagg":
@@ -113,9 +114,9 @@ def _check_own_elements(agreement: Agreement, lines: Lines) -> None:
             f"there are ({n}). Write 'openers: {c + 1}'.",
             line=line_of(lines, "plan", "openers"),
         )
-    if plan.name == "enclave" and len(set(plan.aggregators)) < max(MIN_AGGREGATORS, len(plan.aggregators)):
+    if plan.name in split and len(set(plan.aggregators)) < max(MIN_AGGREGATORS, len(plan.aggregators)):
         raise StudyFileError(
-            "Plan enclave splits answers among enclaves of different makers: name at least two that the roster "
+            f"Plan {plan.name} splits answers among enclaves of different makers: name at least two that the roster "
             "approves, each once, for example 'aggregators: [snp, tdx]'.",
             line=line_of(lines, "plan", "aggregators"),
         )

@@ -257,6 +257,16 @@ def total(
     return opened.total.astype(np.int64), opened.bad_shares
 
 
+def masks_left(
+    start: Start, told: Survivors, tickets: Mapping[str, Ticket], shares: Mapping[str, Shares]
+) -> collector.Unmasking:
+    """What covers the sum of all vectors still, once hubs have shown their shares, where enclaves gave that sum.
+
+    Raises: BadShare, Equivocation, TooFewHubs.
+    """
+    return collector.unmask(start, told, tickets, shares)
+
+
 def total_blocks(
     start: Start,
     told: Survivors,
