@@ -6,8 +6,8 @@ Everything runs on SIMULATED patients through the code that hubs run (`flute.att
 epsilon 1 (row 9) or 3 (row 11), delta 1e-6, three hubs of which one colludes (row 11: five). Intervals are at 95 %;
 for membership a row holds where the whole interval does. Goals of row 9: at least .5 in clear, at most
 (e - 1 + 2 delta)/(e + 1) = .462 under the plan. Row 11's goal, a loss of AUC of at most .01, is judged for the plans
-that claim the cells of row D; no plan does today, so these figures are told and not judged, except where clipping by
-the hub's own service is what is claimed.
+that claim the cells of row D; none does for every question, so figures of sums are told and not judged, except where
+clipping by the hub's own service is what is claimed. `robust-model`, which claims it for itself, is judged.
 
 A deep network and a generator join when the project has them. `--quick` has a quarter of the trials.
 """
@@ -32,6 +32,7 @@ from flute.attacks.trial import Found, Trial
 from flute.study.agreement import Agreement
 from support.attack_pictures import pictures
 from support.attack_studies import FIVE, mixed, subject, wide
+from support.robust_attacks import POISONS, Scene, bent
 
 COLUMNS, QUICK_COLUMNS = 40, 20
 PICTURES = 20
@@ -48,6 +49,7 @@ def rows(quick: bool) -> Iterator[Row]:
     yield from row_nine(quick)
     yield from picture_rows(quick)
     yield from row_eleven(quick)
+    yield from robust_rows(quick)
 
 
 def trial(agreement: Agreement, seed: str, effort: float) -> Trial:
@@ -161,6 +163,30 @@ def row_eleven(quick: bool) -> Iterator[Row]:
     yield from poison_rows("a hub's whole answer x100, max_patients 250", found, claimed=True)
     stopped = found.details["stopped"][1]
     yield Row("of these rounds stopped, nobody named", stopped.value, "", "1", ends(stopped), stopped.value == 1)
+
+
+def robust_rows(quick: bool) -> Iterator[Row]:
+    """The same poisons, and a hub that cheats with its vote, against `robust-model` (plan mpc, exact)."""
+    scene = Scene()
+    for name, poison in POISONS.items():
+        found = bent(scene, poison, 6 if quick else 40)
+        unprotected = found.mean_loss if poison.ballot else found.pooled_loss
+        without = "mean of votes" if poison.ballot else "pooled fit"
+        yield Row(f"AUC loss of the {without}, {name}", unprotected.value, "", "", ends(unprotected), None)
+        yield Row(
+            f"AUC loss of robust-model, {name}", found.robust_loss.value, "", f"at most {MOST_AUC_LOSS}",
+            ends(found.robust_loss), found.robust_loss.high <= MOST_AUC_LOSS,
+        )  # fmt: skip
+        if name.startswith("backdoor"):
+            trigger = found.pooled_trigger
+            yield Row(f"trigger works on the pooled fit, {name}", trigger.value, "", "", ends(trigger), None)
+            trigger = found.robust_trigger
+            yield Row(
+                f"trigger works on robust-model, {name}", trigger.value, "", "at most 0.05", ends(trigger),
+                trigger.value <= 0.05,
+            )  # fmt: skip
+    cost = bent(scene, POISONS["labels flipped"], 6 if quick else 40).efficiency
+    yield Row("AUC that robust-model gives up, nobody poisons", cost.value, "", "", ends(cost), None)
 
 
 def poison_rows(name: str, found: Found, *, claimed: bool) -> Iterator[Row]:

@@ -2,15 +2,20 @@
 
     python benchmarks/mpc_statistics.py [--quick] [--json]
 
-- cpu: processor seconds of one hub, the median of REPEATS runs. All hubs take turns in one process; each hub's steps
-  are timed apart. Setup of keys is not in it (two rounds, milliseconds).
+- cpu: processor seconds of one hub, the median of REPEATS runs. All hubs take turns in one process: what it spent,
+  over their number (asking the clock at every step of every hub cost a tenth of the shorter ones). Setup of keys is
+  not in it (two rounds, milliseconds).
 - error: against the plain computation on the pooled rows.
 - wall: each hub a process of its own; every message is held back for DELAY_S before it is read, as a line of that
   latency would. Processors are shared by the three.
 - MPyC 0.11, three processes, no TLS, passive (it withstands no cheating hub), without gmpy2: the same comparisons, as
   an array (its fastest way) and as a list of numbers; the median by bisection on counts that hubs put in. Processor
   seconds of its first party, run just before ours.
-- quick: fewer rows, one run of each, no MPyC, no delay: a smoke test.
+- SPU 0.9.5, ABY3, three processes, its own mutual TLS, passive: the same regression, in the environment that
+  `spu_environment.py` makes. Processor seconds of the hub that used most, the median of SPU_TURNS runs.
+- A counterpart that is not installed, fails, or stands still for longer than its patience is ended with all its
+  processes; a row says so, nothing is judged against it, and the rest goes on.
+- quick: fewer rows, one run of each, no MPyC, no SPU, no delay: a smoke test.
 """
 
 from __future__ import annotations
@@ -18,7 +23,9 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import queue
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,15 +35,16 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import spu_anchor
 from joint_data import joint_rows
 from numpy.typing import NDArray
 from rows import Row, options, show
 from scipy.special import expit
 from scipy.stats import chi2_contingency, fisher_exact
+from spu_environment import DONE, FOLDER
 
 from flute.joint.fisher import fisher
 from flute.joint.overlap import also_elsewhere, hidden_lists, overlap_sizes
@@ -56,13 +64,16 @@ GRID = np.arange(1_024) / 10.0
 COMPARISON_BITS = 32
 PREDICTORS = 7
 MPYC = "--mpyc-party"
+MPYC_PATIENCE_S, SPU_PATIENCE_S = 120.0, 180.0
+"""Wall, of one run: ten times what it takes by itself. Either stands still now and then on a crowded machine."""
+SPU_TURNS = 3
 
 Program = Callable[[Party], Generator[Mapping[int, bytes], Mapping[int, bytes], Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """result: hub 2's (it asks for the predictions). cpu_s: of hub 1. sent_mb: by hub 1 to each other hub."""
+    """result: hub 2's (it asks for the predictions). cpu_s: of one hub. sent_mb: by hub 1 to each other hub."""
 
     result: Any
     cpu_s: float
@@ -77,21 +88,20 @@ def secret(*parts: object) -> bytes:
 # --- all hubs in one process --------------------------------------------------------------------
 
 
-def lock_step(generators: dict[int, Generator[Any, Any, Any]]) -> tuple[dict[int, Any], dict[int, float]]:
+def lock_step(generators: dict[int, Generator[Any, Any, Any]]) -> tuple[dict[int, Any], float]:
+    """Each hub's result, and processor seconds of one hub."""
     results: dict[int, Any] = {}
-    seconds = dict.fromkeys(generators, 0.0)
     arrived: dict[int, Mapping[int, bytes] | None] = dict.fromkeys(generators)
+    begin = time.process_time()
     while len(results) < len(generators):
         sent = {}
         for place, generator in generators.items():
-            begin = time.process_time()
             try:
                 sent[place] = generator.send(arrived[place])
             except StopIteration as stop:
                 results[place] = stop.value
-            seconds[place] += time.process_time() - begin
         arrived = {to: {place: sent[place][to] for place in sent if place != to} for to in sent}
-    return results, seconds
+    return results, (time.process_time() - begin) / len(generators)
 
 
 def together(program: Program) -> Cost:
@@ -99,7 +109,7 @@ def together(program: Program) -> Cost:
     keys, _ = lock_step({me: setup(circle, rand=secret("keys", me)) for me, circle in circles.items()})
     parties = {me: Party(circle, keys[me]) for me, circle in circles.items()}
     results, seconds = lock_step({me: program(party) for me, party in parties.items()})
-    return Cost(results[2], seconds[1], parties[1].rounds, parties[1].wire.sent_bytes / 1e6)
+    return Cost(results[2], seconds, parties[1].rounds, parties[1].wire.sent_bytes / 1e6)
 
 
 def repeated(program: Program, repeats: int) -> Cost:
@@ -180,7 +190,7 @@ def newton(x: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
     return beta
 
 
-def regression_rows(rows: int, repeats: int, *, quick: bool) -> list[Row]:
+def regression_rows(rows: int, repeats: int, spu: Beside, *, quick: bool) -> list[Row]:
     x, y = patients(rows)
     beta = newton(x, y)
 
@@ -196,12 +206,10 @@ def regression_rows(rows: int, repeats: int, *, quick: bool) -> list[Row]:
 
     cost = repeated(fit, repeats)
     what = f"hidden-model logistic regression, 6 Newton steps, 3 x {rows} rows x {PREDICTORS}"
-    beside = None if quick else spu_anchor.measured(quick)
-    spu = f"SPU ABY3, passive: {beside['series']['cpu_s']:.1f} s in this run" if beside else "SPU ABY3: NOT RUN"
-    within = cost.cpu_s <= 5 and (beside is None or cost.cpu_s <= 2 * beside["series"]["cpu_s"])
     error = float(np.abs(cost.result.values - beta).max())
     found = [
-        Row(f"{what}: cpu of one hub", cost.cpu_s, "s", "<= 5 s; <= 2 x SPU", spu, within),
+        Row(f"{what}: cpu of one hub", cost.cpu_s, "s", "<= 5 s", "-", cost.cpu_s <= 5),
+        ratio_row("hidden-model logistic regression", "SPU ABY3", cost, spu, "series", limit=2),
         Row(
             f"{what}: largest error of a coefficient",
             error,
@@ -211,7 +219,14 @@ def regression_rows(rows: int, repeats: int, *, quick: bool) -> list[Row]:
             bool(error <= 1e-4 and cost.result.settled),
         ),
         Row(f"{what}: rounds", cost.rounds, "rounds", "<= 500", "-", cost.rounds <= 500),
-        Row(f"{what}: sent by one hub to each other", cost.sent_mb, "MB", "", "SPU ABY3 48 MB elsewhere", None),
+        Row(
+            f"{what}: sent by one hub to each other",
+            cost.sent_mb,
+            "MB",
+            "",
+            f"SPU ABY3, in all: {spu.told('sent_mb', 'MB')}",
+            None,
+        ),
     ]
     if not quick:
         wall = delayed(fit)
@@ -227,7 +242,7 @@ def regression_rows(rows: int, repeats: int, *, quick: bool) -> list[Row]:
     return found
 
 
-def comparison_rows(repeats: int, passive: dict[str, float]) -> list[Row]:
+def comparison_rows(repeats: int, passive: Beside) -> list[Row]:
     a, b = comparands()
 
     def compare(party: Party) -> Generator[Any, Any, Any]:
@@ -237,19 +252,15 @@ def comparison_rows(repeats: int, passive: dict[str, float]) -> list[Row]:
 
     cost = repeated(compare, repeats)
     right = bool(np.array_equal(cost.result, a < b))
-    found = [
-        Row("1,000 comparisons of 32 bits, inputs included: cpu of one hub", cost.cpu_s, "s", "<= 0.5 s, all right",
-            "-", right and cost.cpu_s <= 0.5),
-    ]  # fmt: skip
-    for way, goal in (("list", "<= 0.3"), ("array", "<= 0.3")):
-        if way in passive:
-            ratio = cost.cpu_s / passive[way]
-            anchor = f"MPyC as {way} {passive[way]:.2f} s"
-            found.append(Row(f"1,000 comparisons: ratio to MPyC ({way})", ratio, "x", goal, anchor, ratio <= 0.3))
-    return found
+    name = "1,000 comparisons of 32 bits, inputs included: cpu of one hub"
+    ways = ("list", "array")
+    return [
+        Row(name, cost.cpu_s, "s", "<= 0.5 s, all right", "-", right and cost.cpu_s <= 0.5),
+        *(ratio_row("1,000 comparisons", f"MPyC ({way})", cost, passive, way, limit=0.3) for way in ways),
+    ]
 
 
-def median_rows(rows: int, repeats: int, passive: dict[str, float]) -> list[Row]:
+def median_rows(rows: int, repeats: int, passive: Beside) -> list[Row]:
     values = measurements(rows)
 
     def median(party: Party) -> Generator[Any, Any, Any]:
@@ -258,7 +269,7 @@ def median_rows(rows: int, repeats: int, passive: dict[str, float]) -> list[Row]
 
     cost = repeated(median, repeats)
     right = cost.result[0] == np.quantile(values, 0.5, method="inverted_cdf")
-    anchor = f"MPyC, bisection on counts: {passive['median']:.3f} s" if "median" in passive else "-"
+    anchor = f"MPyC, bisection on counts: {passive.told('median', 's')}"
     name = f"median of 3 x {rows} values on 1,024 points"
     return [
         Row(f"{name}: cpu of one hub", cost.cpu_s, "s", "<= 0.5 s, exact", anchor, bool(right and cost.cpu_s <= 0.5)),
@@ -338,15 +349,77 @@ def measurements(rows: int) -> NDArray[np.float64]:
     return np.round(np.random.default_rng(6).gamma(2.0, 10.0, (3, rows)), 1).clip(0, GRID[-1])
 
 
-# --- MPyC beside it -----------------------------------------------------------------------------
+# --- counterparts beside it ---------------------------------------------------------------------
 
 
-def passive_costs() -> dict[str, float]:
-    """Processor seconds of MPyC's first party, by task."""
-    command = [sys.executable, __file__, MPYC, "-M3", "--no-log"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return dict(json.loads(lines[0]))
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a counterpart spent, by task; or, where there is nothing, why."""
+
+    figures: Mapping[str, float]
+    missing: str = ""
+
+    def told(self, task: str, unit: str) -> str:
+        return f"{self.figures[task]:.3g} {unit}" if task in self.figures else f"NOT RUN: {self.missing}"
+
+
+NO_COUNTERPARTS = Beside({}, "quick")
+
+
+def ratio_row(what: str, name: str, ours: Cost, theirs: Beside, task: str, *, limit: float) -> Row:
+    """Judged where the counterpart ran; 0 and said so where it did not."""
+    ratio = ours.cpu_s / theirs.figures[task] if task in theirs.figures else None
+    holds = None if ratio is None else ratio <= limit
+    return Row(f"{what}: ratio to {name}", ratio or 0.0, "x", f"<= {limit:g}", theirs.told(task, "s"), holds)
+
+
+def patiently(command: list[str], patience_s: float) -> list[Any]:
+    """What it prints as JSON. Raises: OSError, ValueError, subprocess.SubprocessError: it failed, or was ended with
+    all its processes when its time was over."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        try:
+            said, _ = running.communicate(timeout=patience_s)
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, command[1])
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+def mpyc_costs() -> Beside:
+    """Processor seconds of its first party: `array`, `list`, `median`."""
+    try:
+        (costs,) = patiently([sys.executable, __file__, MPYC, "-M3", "--no-log"], MPYC_PATIENCE_S)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return Beside({}, said(error))
+    return Beside(costs)
+
+
+def spu_costs() -> Beside:
+    """`series`: processor seconds; `sent_mb`. Runs that fail are left out."""
+    if not (FOLDER / DONE).is_file():
+        return Beside({}, "`python benchmarks/spu_environment.py` makes what it needs")
+    command = [sys.executable, str(Path(__file__).with_name("spu_anchor.py")), "--quick", "--json"]
+    seconds, sent, failed = [], [], ""
+    for _ in range(SPU_TURNS):
+        try:
+            rows = patiently(command, SPU_PATIENCE_S)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            failed = said(error)
+            continue
+        by_unit = {row["unit"]: row["value"] for row in rows if row["name"] == "SPU series"}
+        seconds.append(by_unit["CPU s of one hub"])
+        sent.append(by_unit["MB sent by one hub"])
+    if not seconds:
+        return Beside({}, failed)
+    return Beside({"series": statistics.median(seconds), "sent_mb": statistics.median(sent)})
+
+
+def said(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it stood still for {error.timeout:.0f} s and was ended"
+    return f"it failed ({type(error).__name__})"
 
 
 def mpyc_party() -> None:
@@ -388,16 +461,16 @@ def mpyc_party() -> None:
 def main() -> None:
     given = options("statistics on shares: processor time, error, rounds")
     rows, repeats = (120, 1) if given.quick else (1_000, REPEATS)
-    passive = {} if given.quick else passive_costs()
+    passive, spu = (NO_COUNTERPARTS,) * 2 if given.quick else (mpyc_costs(), spu_costs())
     groups: tuple[Callable[[], list[Row]], ...] = (
         lambda: comparison_rows(repeats, passive),
         lambda: median_rows(rows, repeats, passive),
         lambda: table_rows(rows, repeats),
         lambda: survival_rows(rows, repeats),
         lambda: other_rows(rows),
-        lambda: regression_rows(rows, repeats, quick=given.quick),
+        lambda: regression_rows(rows, repeats, spu, quick=given.quick),
     )
-    for group in groups:  # shown as they come: the last one takes minutes, and SPU has been seen to stand still
+    for group in groups:  # shown as they come: the last one takes a minute
         for row in group():
             show(row, as_json=given.json)
 

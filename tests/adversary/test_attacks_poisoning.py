@@ -13,13 +13,13 @@ import pytest
 
 from adversary.secagg_rounds import Federation, group
 from flute.algorithms.contract import Finished, Opened
-from flute.algorithms.registry import algorithm_for
 from flute.attacks import poisoning
 from flute.attacks.chance import Chance
 from flute.attacks.records import replaced, simulated, together
 from flute.attacks.releases import exact_sum
 from flute.data.dataset import Dataset
 from flute.errors import BadTotal
+from flute.questions.registry import algorithm_for
 from flute.study.protection import RAND_SIZE, cover
 from flute.study.threats import guarantees
 from support.attack_studies import FIVE, ROBUST, mixed, subject, trial
@@ -47,6 +47,7 @@ def test_pushing_a_hundred_times_as_hard_wins_in_clear_and_is_bounded_where_the_
     assert found.protected.high < 0.02
 
 
+@pytest.mark.control("private D")
 def test_a_hub_that_cheats_after_its_own_service_wins_under_masks_and_is_not_named() -> None:
     """The weak place of masked sums. No party sees its answer, so nobody can be blamed: no error is raised at all."""
     found = poisoning.scaled_by_a_hub(five())
@@ -102,6 +103,7 @@ def test_the_real_protocol_opens_that_hubs_push_unless_the_study_says_how_many_p
     assert np.array_equal(opened - honest, 99 * (values["hub-e"] // 100))
 
 
+@pytest.mark.control("private D")
 def test_a_backdoor_works_in_clear_and_under_the_plan() -> None:
     """Clipping bounds every patient, and a hub that plants records has as many as it says."""
     found = poisoning.backdoor(five())
@@ -144,6 +146,7 @@ def test_few_false_records_drag_a_plain_mean_and_not_a_robust_one() -> None:
     assert abs(few[0] - clean[0]) < 0.25
 
 
+@pytest.mark.control("exact D")
 def test_a_fifth_of_false_records_drags_the_robust_mean_too_and_bounded_influence_halves_it() -> None:
     """A hub that lies has records in every group."""
     clean, many = means(cohort(0), 1.0), means(cohort(100), 1.0)

@@ -98,6 +98,7 @@ def test_a_sum_goes_through_two_aggregators_with_evidence_of_two_technologies(tp
     assert np.array_equal(round_.total(boxes, round_.totals(boxes)), sum(vectors.values()))
 
 
+@pytest.mark.defence("private H", "private P", "exact H")
 @pytest.mark.parametrize("bad", BOTH)
 def test_one_malicious_aggregator_learns_nothing_and_its_change_is_noticed(tpm: RealTpm, bad: str) -> None:
     """The whole road once, with a real TPM; the two halves of the claim are taken apart below."""
@@ -126,6 +127,7 @@ def shares_of(name: str, values: NDArray[np.int64], width: Width, runs: int = 40
     return b"".join(seen)
 
 
+@pytest.mark.defence("private H", "exact H")
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", BOTH)
 def test_a_share_is_uniform_whatever_it_is_a_share_of(name: str, width: Width) -> None:
@@ -181,6 +183,7 @@ def known_of(bad: str, vectors: dict[str, NDArray[np.int64]]) -> Ring:
 # --- it changes nothing unnoticed -----------------------------------------------------------------
 
 
+@pytest.mark.defence("private P")
 @pytest.mark.parametrize("bad", BOTH)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_changed_total_is_noticed(bad: str, width: Width) -> None:
@@ -197,6 +200,7 @@ def test_a_changed_total_is_noticed(bad: str, width: Width) -> None:
     round_.total(boxes, totals)
 
 
+@pytest.mark.control("private P")
 def test_without_check_numbers_a_small_change_of_a_total_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: sentinels and bounds alone do not see one patient more."""
     monkeypatch.setattr("flute.enclaves.collector.without_checks", lambda added, _key: added[:-CHECKS], raising=True)
@@ -264,6 +268,7 @@ def test_a_total_that_the_attested_key_did_not_sign_is_refused() -> None:
 # --- both: the control, and what the agreement says -----------------------------------------------
 
 
+@pytest.mark.control("private H", "private P", "exact H", "exact PN")
 def test_both_malicious_aggregators_together_see_every_hubs_answer() -> None:
     round_ = Round()
     vectors = round_.vectors()
@@ -271,6 +276,16 @@ def test_both_malicious_aggregators_together_see_every_hubs_answer() -> None:
     for name, vector in vectors.items():
         both = sum(share_words(round_, k, boxes[name]) for k in BOTH)
         assert np.array_equal(both[: vector.size].view(np.int64), vector)
+
+
+@pytest.mark.control("exact P")
+def test_control_a_hub_takes_its_own_answer_off_an_exact_total() -> None:
+    """Both enclaves are honest, and no plan prevents it: what is left is the exact sum of the other two."""
+    round_ = Round()
+    vectors = round_.vectors()
+    boxes = round_.all_boxes(vectors)
+    known = round_.total(boxes, round_.totals(boxes)) - vectors["south"]
+    assert np.array_equal(known, vectors["east"] + vectors["north"])
 
 
 @pytest.mark.parametrize("mode", ["private", "exact"])

@@ -21,7 +21,19 @@ from flute.mpc.setup import setup
 from flute.mpc.verification import Products
 from flute.mpc.wire import Wire
 from support.mpc_parties import Run, agreed_keys, circles, compute, drive, seed
-from support.mpc_programs import DIGEST, KINDS, PROGRAMS, Cheat, Openings, arithmetic, honest, opened, shifting
+from support.mpc_programs import (
+    DIGEST,
+    KINDS,
+    MINE,
+    PROGRAMS,
+    Cheat,
+    Openings,
+    arithmetic,
+    honest,
+    inputs,
+    opened,
+    shifting,
+)
 
 Steps = Generator[Any, Any, Any]
 
@@ -69,15 +81,16 @@ def same(ours: Openings, theirs: Openings) -> bool:
 
 
 TRIALS = [
-    ("arithmetic", 3, 99),
-    ("arithmetic", 4, 27),
-    ("comparisons", 3, 36),
+    ("arithmetic", 3, 54),
+    ("arithmetic", 4, 18),
+    ("comparisons", 3, 27),
     ("comparisons", 4, 9),
-    ("noise for one", 3, 108),
+    ("noise for one", 3, 54),
     ("noise for one", 4, 18),
 ]
 
 
+@pytest.mark.defence("private P")
 @pytest.mark.parametrize(("name", "hubs", "trials"), TRIALS)
 def test_one_false_message_never_gives_a_result_nor_opens_an_output(name: str, hubs: int, trials: int) -> None:
     seen = {trial(name, hubs, number) for number in range(trials)}
@@ -111,6 +124,7 @@ ONE_MORE = {0: (NARROW_PRIME, 1), 2: (SECOND_PRIME, 1)}
 """The product itself, modulo both primes."""
 
 
+@pytest.mark.defence("private P")
 def test_a_falsified_product_is_caught_by_the_verification() -> None:
     run = compute(product_of_two, liar=shifting(3, ONE_MORE))
     assert not run.results
@@ -121,6 +135,7 @@ def test_a_falsified_product_is_caught_by_the_verification() -> None:
         assert len(run.messages) == 3  # the product, two rounds of verification, no round for an output
 
 
+@pytest.mark.control("private P")
 def test_control_without_the_verification_the_falsified_product_is_the_result() -> None:
     with patch.object(Products, "verify", lambda self: iter(())):
         run = compute(product_of_two, liar=shifting(3, ONE_MORE))
@@ -162,6 +177,18 @@ def test_an_error_fitted_to_a_guessed_key_is_caught_and_one_fitted_to_the_key_pa
 
     assert compute(product_of_two, liar=shifting(3, errors(0))).results[1].values[0][0] == 43
     assert not compute(product_of_two, liar=shifting(3, errors(1))).results
+
+
+def sum_of_all(party: Party) -> Steps:
+    x = yield from inputs(party)
+    return (yield from opened(party, [x[1] + x[2] + x[3]]))
+
+
+@pytest.mark.control("exact P")
+def test_control_a_hub_takes_its_own_answer_off_an_exact_total() -> None:
+    """Nothing is broken, and no plan prevents it: what is left is the exact sum of the other two."""
+    total = honest(sum_of_all, 3).results[3].values[0]
+    assert np.array_equal(total - MINE[3], MINE[1] + MINE[2])
 
 
 def opening_only(party: Party) -> Steps:

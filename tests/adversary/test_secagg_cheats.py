@@ -80,6 +80,7 @@ def two_questions(seed: int, n: int = 5) -> tuple[Federation, dict[str, Start], 
     return federation, starts, asked
 
 
+@pytest.mark.defence("private P")
 def test_another_question_to_one_hub_gives_noise_even_if_opened() -> None:
     federation, starts, asked = two_questions(1)
     spied, values = spy(federation), answers(federation.terms)
@@ -98,6 +99,7 @@ def test_another_question_to_one_hub_gives_noise_even_if_opened() -> None:
         sum_of(force_open(masked, asked, spied), 5)
 
 
+@pytest.mark.control("private P")
 def test_control_masks_without_context_open_a_mix_of_two_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     federation, starts, asked = two_questions(1)
     spied, values = spy(federation), answers(federation.terms)
@@ -232,6 +234,15 @@ def test_control_two_exact_sets_give_one_hub_away() -> None:
     assert np.array_equal(everyone - without, values["hub-e"])
 
 
+@pytest.mark.control("exact P")
+def test_control_colluding_hubs_take_their_own_answers_off_an_exact_total() -> None:
+    """Nothing is broken, and no plan prevents it: three of five know the exact sum of the other two."""
+    federation = Federation(group(5, 1, exact=True, survivors_min=5))
+    values = answers(federation.terms)
+    known = federation.run(values).total - sum(values[name] for name in ("hub-a", "hub-b", "hub-c"))
+    assert np.array_equal(known, values["hub-d"] + values["hub-e"])
+
+
 def two_hubs_alone(federation: Federation) -> dict[str, Start]:
     """Message 0 as a coordinator would forge it for hub-a and hub-b only."""
     starts = federation.starts(6)
@@ -242,6 +253,7 @@ def two_hubs_alone(federation: Federation) -> dict[str, Start]:
     }
 
 
+@pytest.mark.defence("private P")
 def test_too_few_hubs_are_refused_at_message_0() -> None:
     federation = Federation()
     for name, start in two_hubs_alone(federation).items():
@@ -249,6 +261,7 @@ def test_too_few_hubs_are_refused_at_message_0() -> None:
             federation.hubs[name].begin(start)
 
 
+@pytest.mark.control("private P")
 def test_control_a_sum_of_two_is_one_subtraction_from_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     federation = Federation()
     spied, starts = spy(federation), two_hubs_alone(federation)
@@ -339,6 +352,7 @@ HOW = [
 ]
 
 
+@pytest.mark.defence("private P")
 @pytest.mark.parametrize("how", HOW)
 def test_too_few_true_tags_open_nothing(how: str) -> None:
     federation, starts, tags = five_echoed()
@@ -350,6 +364,7 @@ def test_too_few_true_tags_open_nothing(how: str) -> None:
     hub.unmask(Echoes(context(any_of(starts)), tuple(tags.values())))
 
 
+@pytest.mark.control("private P")
 def test_control_unverified_tags_open_a_set_that_nobody_else_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     federation, starts, tags = five_echoed()
     monkeypatch.setattr(member, "verify", lambda key, signature, message: None)

@@ -509,7 +509,7 @@ def test_the_distinguisher_sees_one_bit_left_bare_in_every_tenth_world() -> None
     assert held_out_auc(raw, labels) > 0.52
 
 
-ROUNDS = 1_200
+ROUNDS = 600
 
 
 def whole_views(who: Coalition, rounds: int = ROUNDS) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -531,9 +531,9 @@ def whole_views(who: Coalition, rounds: int = ROUNDS) -> tuple[NDArray[np.uint8]
 def test_a_distinguisher_that_reads_shares_and_vectors_of_whole_rounds_learns_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """600 rounds held out: the AUC of a guess has a deviation of 0.024, and exceeds .612 with a chance of 1e-6. It is
+    """300 rounds held out: the AUC of a guess has a deviation of 0.033, and exceeds .659 with a chance of 1e-6. It is
     the weaker opinion: that shares do not depend on inputs at all is shown exactly, above."""
     who = Coalition(3, 1)
-    assert held_out_auc(*whole_views(who)) <= 0.612
+    assert held_out_auc(*whole_views(who)) <= 0.659
     cut_off(monkeypatch, who.good[0], who.good)
-    assert held_out_auc(*whole_views(who, ROUNDS // 4)) > 0.9
+    assert held_out_auc(*whole_views(who, ROUNDS // 2)) > 0.9

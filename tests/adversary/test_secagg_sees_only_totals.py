@@ -23,11 +23,14 @@ from tests.adversary.secagg_rounds import (
     words,
 )
 
+from flute.aggregation import admission
 from flute.aggregation.context import context, pub_digest
-from flute.aggregation.masks import box_key, opposite, pair_mask, ratchet, self_mask
+from flute.aggregation.masks import MaskKey, box_key, opposite, pair_mask, ratchet, self_mask
 from flute.aggregation.tickets import HeldShares, open_box
 from flute.defaults import SENTINELS
 from flute.errors import BadShare
+from flute.primitives.keys import AgreementKey, digest
+from flute.primitives.ring import Integers
 from flute.primitives.sharing import combine
 
 SIZE = 28
@@ -72,6 +75,54 @@ def test_coordinator_with_every_seed_has_the_total_and_no_part() -> None:
     assert not any(np.array_equal(part, value) for part, value in zip(parts, values.values(), strict=True))
     control = [strip(m, any_of(starts), spied) for m in masked.values()]
     assert all(np.array_equal(part, value) for part, value in zip(control, values.values(), strict=True))
+
+
+def public_pair_mask(_mine: AgreementKey, _peer: bytes, *, ctx: bytes, me: str, other: str) -> MaskKey:
+    """A pair's mask that whoever reads the wire can make too: it cancels in the total, and hides nothing."""
+    low, high = sorted((me, other))
+    return MaskKey(digest(ctx, low.encode(), high.encode()), me > other)
+
+
+def read_by_the_coordinator(size: int = 2_000) -> tuple[dict[str, Integers], dict[str, Integers], Integers]:
+    """An honest round; what hubs put in, what its coordinator makes of each vector, and the total.
+
+    It keeps what it sees: the seeds that are opened for it, and all that can be made of the wire.
+    """
+    federation = Federation()
+    values = answers(federation.terms, size=size)
+    spied, starts = spy(federation), federation.starts(size)
+    masked = federation.masked(starts, values)
+    told = federation.told(starts, masked)
+    total = federation.total(starts, told, masked, federation.shares(starts, told)).total
+    read = {}
+    for name, message in masked.items():
+        y = words(message)
+        remove_mask(y, self_mask(spied[name].seed, ctx=told.ctx, hub=name))
+        for pub in any_of(starts).pubs:
+            if pub.hub != name:
+                key = public_pair_mask(AgreementKey(bytes(32)), pub.point, ctx=told.ctx, me=name, other=pub.hub)
+                remove_mask(y, key)
+        read[name] = integers(y)
+    return values, read, total
+
+
+@pytest.mark.control("private H", "exact H")
+def test_control_where_pairs_agree_on_no_secret_an_honest_round_shows_every_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "pair_mask", public_pair_mask)
+    values, read, total = read_by_the_coordinator()
+    assert np.array_equal(total, sum(values.values()))
+    assert all(np.array_equal(read[name], value) for name, value in values.items())
+
+
+@pytest.mark.defence("private H", "exact H")
+def test_an_honest_round_shows_its_coordinator_the_total_and_nothing_of_an_answer() -> None:
+    """16 kB each; false alarm 1e-6 for each of three hubs."""
+    values, read, total = read_by_the_coordinator()
+    assert np.array_equal(total, sum(values.values()))
+    assert all(uniform_bytes(part.tobytes()) for part in read.values())
+    assert not any(uniform_bytes(value.tobytes()) for value in values.values())
 
 
 def test_even_pairs_of_masked_vectors_hide_their_sum() -> None:

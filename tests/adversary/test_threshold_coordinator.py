@@ -8,7 +8,16 @@ import pytest
 from msgspec.structs import replace
 from tests.adversary.threshold_hubs import STEPS, Chance, Sum, keyed
 
-from flute.errors import BadSignature, Cheating, Equivocation, Malformed, MisuseError, OutOfOrder, TooFewHubs
+from flute.errors import (
+    BadSignature,
+    BadTotal,
+    Cheating,
+    Equivocation,
+    Malformed,
+    MisuseError,
+    OutOfOrder,
+    TooFewHubs,
+)
 from flute.messages.threshold import OpeningShare
 from flute.threshold import encryption, opening, totals
 from flute.threshold.context import message_digest, signed
@@ -35,9 +44,50 @@ def contributed(**changes: object) -> Sum:
     return Sum(keyed(), NUMBERS, **changes).contribute()  # type: ignore[arg-type]
 
 
+# --- a coordinator that keeps what it sees -----------------------------------------------------------------------
+
+
+def differences(run: Sum, hub: str) -> tuple[int, ...] | None:
+    """How much a hub's later numbers differ from its first, read off its boxes alone; None: nothing is found."""
+    first, *others = (Element(piece) for piece in slices(run.contributions[hub].boxes, 32))
+    try:
+        return totals.read_totals([subtract(box, first) for box in others], bound=100, steps=STEPS)
+    except BadTotal:
+        return None
+
+
+@pytest.mark.control("private H", "exact H")
+def test_control_one_r_for_all_cells_shows_how_numbers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ElGamal without fresh chance in each cell: what masks a box is the same everywhere, and falls away."""
+    fresh = encryption.scalars_from
+    monkeypatch.setattr(encryption, "scalars_from", lambda rand, count: [fresh(rand, count)[0]] * count)
+    run = contributed()
+    assert {hub: differences(run, hub) for hub in NUMBERS} == {hub: (b - a,) for hub, (a, b) in NUMBERS.items()}
+
+
+@pytest.mark.defence("private H", "exact H")
+def test_boxes_and_pads_of_equal_and_of_different_numbers_show_nothing() -> None:
+    """A difference would be found by accident in 201 of 2^252 runs."""
+    run = contributed()
+    assert all(differences(run, hub) is None for hub in NUMBERS)
+    for hub in NUMBERS:
+        message = run.contributions[hub]
+        cells = [*slices(message.pads, 32), *slices(message.boxes, 32)]
+        assert len(set(cells)) == 4
+    assert run.share().totals() == TOTALS
+
+
+@pytest.mark.control("exact P")
+def test_control_a_hub_takes_its_own_answer_off_an_exact_total() -> None:
+    """Nothing is broken, and no plan prevents it: what is left is the exact sum of the other two."""
+    known = [total - own for total, own in zip(contributed().share().totals(), NUMBERS["hub-c"], strict=True)]
+    assert known == [a + b for a, b in zip(NUMBERS["hub-a"], NUMBERS["hub-b"], strict=True)]
+
+
 # --- a coordinator that asks for more ---------------------------------------------------------------------------
 
 
+@pytest.mark.control("private P")
 def test_control_hubs_that_decrypt_what_they_are_handed_show_one_hubs_numbers() -> None:
     """Without the rule that a hub adds up for itself: the coordinator hands out hub-a's ciphertexts alone."""
     run = contributed()
@@ -52,6 +102,7 @@ def test_control_hubs_that_decrypt_what_they_are_handed_show_one_hubs_numbers() 
     assert totals.read_totals(found, bound=100, steps=STEPS) == tuple(NUMBERS["hub-a"])
 
 
+@pytest.mark.defence("private P")
 @pytest.mark.parametrize("hub", NUMBERS)
 @pytest.mark.parametrize("handed", [("hub-a",), ("hub-a", "hub-b"), ("hub-b", "hub-c"), ()])
 def test_no_hub_opens_one_hubs_numbers_alone_or_a_sum_over_fewer_than_agreed(
@@ -93,6 +144,7 @@ def invented(run: Sum, hub: str) -> None:
     run.contributions[hub] = replace(cheat.contributions[hub], signature=bytes(64))
 
 
+@pytest.mark.defence("private P")
 def test_contributions_that_a_coordinator_made_up_are_refused_for_want_of_a_signature() -> None:
     run = contributed()
     invented(run, "hub-b")
@@ -101,6 +153,7 @@ def test_contributions_that_a_coordinator_made_up_are_refused_for_want_of_a_sign
         run.share_one("hub-a")
 
 
+@pytest.mark.control("private P")
 def test_control_if_two_contributions_were_made_up_the_sum_would_be_one_hubs_numbers() -> None:
     """What the signature is for: with the two other keys the very same sum opens to hub-a's numbers."""
     run = contributed()
@@ -176,6 +229,7 @@ def shifted(message: OpeningShare, by: int) -> OpeningShare:
     return replace(message, parts=b"".join(parts))
 
 
+@pytest.mark.control("private P")
 def test_control_unchecked_a_shifted_share_shifts_the_totals_unseen() -> None:
     run = contributed().share()
     wrong = {"hub-a": run.shares["hub-a"], "hub-b": shifted(run.shares["hub-b"], 10)}
@@ -223,6 +277,7 @@ WRONG: dict[str, Callable[[Sum, OpeningShare], OpeningShare]] = {
 }
 
 
+@pytest.mark.defence("private P")
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
 def test_a_wrong_share_is_named_by_its_proof_and_the_right_ones_open_the_sum(
     spoil: Callable[[Sum, OpeningShare], OpeningShare],

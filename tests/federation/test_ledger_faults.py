@@ -42,7 +42,8 @@ from support.ledger_faults import (
 
 pytestmark = [pytest.mark.requirement("F-SRS-8")]
 CALLERS = 16
-KILLS = 500
+KILLS = 120
+"""In an ordinary run; the soak kills 500 times."""
 WORKING_S = 0.02
 """Longest time until a kill, of every other life, from the first thing that it said. Of the rest it runs from the
 fork, to twice what opening takes here, so that opening is cut short as well."""
@@ -94,11 +95,12 @@ def time_to_speak(home: Path) -> float:
     return sorted(taken)[2]
 
 
-def test_no_kill_at_any_of_500_random_instants_loses_a_charge_or_overspends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(500, marks=pytest.mark.soak)])
+def test_no_kill_at_any_random_instant_loses_a_charge_or_overspends(tmp_path: Path, kills: int) -> None:
     """A fresh hub every 10 lives; some are cut off before they said anything, some out of a budget that is spent."""
     chance, opening_s = random.Random(1), time_to_speak(tmp_path / "timed")
     promised = refused = silent = 0
-    for life in range(KILLS):
+    for life in range(kills):
         if life % 10 == 0:
             promises, home = Promises(), tmp_path / str(life)
             home.mkdir()
@@ -111,9 +113,9 @@ def test_no_kill_at_any_of_500_random_instants_loses_a_charge_or_overspends(tmp_
         refused += promises.refused - before[1]
         silent += not said
         check(home, promises, reopen=life % 10 == 9)
-    assert promised > 100
-    assert refused > 10
-    assert silent > 25
+    assert promised > kills / 5
+    assert refused > kills / 50
+    assert silent > kills / 20
 
 
 def test_a_hub_that_answers_before_the_charge_is_on_disk_is_caught_by_the_same_kills(tmp_path: Path) -> None:

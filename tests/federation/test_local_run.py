@@ -96,7 +96,7 @@ def pooled(table: pd.DataFrame, outcome: str, logs: set[str]) -> tuple[np.ndarra
 @pytest.mark.parametrize(
     ("load", "outcome", "logs", "cuts"),
     [
-        (fair, "affair", {"yrs_married"}, [0.1, 0.4]),
+        pytest.param(fair, "affair", {"yrs_married"}, [0.1, 0.4], marks=pytest.mark.soak),
         (anes, "vote", set(), [0.25, 0.4, 0.8]),
     ],
     ids=["fair-3-hubs", "anes-4-hubs"],

@@ -80,12 +80,12 @@ def test_prefix_counts_have_the_stated_deviation() -> None:
 
 
 def test_evaluation_states_the_noise_it_has() -> None:
-    """1,000 draws of 5 figures: false alarm 5e-6 for exact deviations. Rejects stated errors that are 25 % off."""
+    """600 draws of 5 figures: false alarm 5e-6 for exact deviations. Rejects stated errors that are 25 % off."""
     data, agreed = cohort(1), setting(VARIABLES, QUESTIONS, mode="private")
     fit = {"model": run(MODEL, setting(VARIABLES), [data])}
     truth = run(CHECK, setting(VARIABLES, QUESTIONS), [data], inputs=fit)
     chance = default_rng(2)
-    draws = [run(CHECK, agreed, [data], privacy=Privacy(0.3, chance), inputs=fit) for _ in range(1000)]
+    draws = [run(CHECK, agreed, [data], privacy=Privacy(0.3, chance), inputs=fit) for _ in range(600)]
     read: dict[str, Any] = {
         "auc": lambda r: r["models"]["model"]["auc"],
         "brier": lambda r: r["models"]["model"]["brier"],
@@ -106,11 +106,11 @@ def _share(level: dict[str, float]) -> dict[str, float]:
 
 
 def test_description_states_the_noise_it_has() -> None:
-    """1,000 draws of 3 figures: false alarm 3e-6. Quantiles: neither half nor double."""
+    """600 draws of 3 figures: false alarm 3e-6. Quantiles: neither half nor double."""
     data, spec = cohort(2), Describe(("age", "grade"), bins=32)
     truth = run(spec, setting(VARIABLES), [data])["variables"]
     agreed, chance = setting(VARIABLES, mode="private"), default_rng(3)
-    draws = [run(spec, agreed, [data], privacy=Privacy(0.05, chance))["variables"] for _ in range(1000)]
+    draws = [run(spec, agreed, [data], privacy=Privacy(0.05, chance))["variables"] for _ in range(600)]
     read: dict[str, Any] = {
         "mean": lambda r: r["age"]["mean"],
         "sd": lambda r: r["age"]["sd"],

@@ -94,6 +94,7 @@ def effects(hubs: int, prime: Prime, secret: int) -> list[list[int]]:
     return [[(a - b) % prime.p for a, b in zip(unit, base, strict=True)] for unit in units]
 
 
+@pytest.mark.defence("private H", "exact H")
 @pytest.mark.parametrize("hubs", [3, 5])
 @PRIMES
 def test_messages_of_a_product_are_exactly_uniform_whatever_is_multiplied(hubs: int, prime: Prime) -> None:
@@ -114,6 +115,7 @@ def test_messages_of_ten_hubs_are_exactly_uniform_too() -> None:
     assert rank(effects(10, WIDE[1], secret=5), WIDE[1].p) == 6
 
 
+@pytest.mark.control("private H", "exact H")
 @PRIMES
 def test_control_without_either_mask_they_are_not(prime: Prime) -> None:
     change = effects(5, prime, secret=5)
@@ -271,6 +273,7 @@ def smallest_p(first: dict[str, list[float]], second: dict[str, list[float]]) ->
     return min(found), len(found)
 
 
+@pytest.mark.defence("private H", "exact H")
 @pytest.mark.parametrize(("hubs", "size"), [(3, 400), (5, 150), (10, 50)])
 def test_real_and_simulated_views_have_one_distribution(hubs: int, size: int) -> None:
     p, comparisons = smallest_p(*views(hubs, size))
@@ -278,6 +281,7 @@ def test_real_and_simulated_views_have_one_distribution(hubs: int, size: int) ->
     assert p > FALSE_ALARM / comparisons
 
 
+@pytest.mark.control("private H", "exact H")
 def test_control_masks_of_few_bits_tell_real_and_simulated_views_apart() -> None:
     """Masks of 26 bits over products of 24."""
     with (

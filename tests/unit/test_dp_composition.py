@@ -77,7 +77,7 @@ def oracle_epsilon(events: list[Event], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", [*range(16), *(pytest.param(s, marks=pytest.mark.soak) for s in range(16, 50))])
 def test_a_mix_is_within_one_percent_of_the_tight_epsilon_and_never_below_it(seed: int) -> None:
     """The fine one is above the truth itself, by a 25th of what ours is; two truths without bins follow below."""
     events, delta = random_mix(seed)
@@ -179,7 +179,7 @@ def test_a_thousand_distinct_gaussians_are_reported_within_a_second_and_exactly(
 
 
 def test_more_samples_than_can_be_composed_singly_are_rounded_together_and_the_slack_is_stated() -> None:
-    """300 different noises and rates: a training run whose batches vary by 10 %."""
+    """300 different noises and rates, where 64 can be: a training run whose batches vary by 10 %."""
     rng = np.random.default_rng(3)
     events: list[Event] = [
         sampled(float(noise), float(rate))
