@@ -4,7 +4,7 @@
     ├── MisuseError             our caller: wrong order, wrong size
     ├── Refusal                 the hub said no; a code and safe text are all that crosses the wire
     │   ├── NotInRoster  NotAllowed  JoinRefused  NoConsent  FieldHidden  CodeNotApproved
-    │   └── ExactNotAllowed  UnderFloor  BudgetExceeded  NotPossible
+    │   └── ExactNotAllowed  UnderFloor  BudgetExceeded  NotPossible  SandboxRefusal
     ├── BadMessageError         their bytes; also answered by code and safe text
     │   ├── Malformed  UnknownVersion  TooLarge  BadSignature
     │   └── Stale  WrongRecipient  WrongStudy  Replayed  OutOfOrder
@@ -96,6 +96,19 @@ class NotPossible(Refusal):
     """The question is allowed but cannot be carried out here (no such dataset, plan cannot carry it)."""
 
     code = "not-possible"
+
+
+class SandboxRefusal(Refusal):
+    """A step that is not run here: no sandbox on this machine, too little of something, a file of a refused kind.
+
+    Raised before the step has seen a row, so it tells nothing of any. `reason`: lower-case with hyphens, stable.
+    """
+
+    code = "sandbox"
+
+    def __init__(self, text: str, *, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 # --- their bytes -----------------------------------------------------------------------------
