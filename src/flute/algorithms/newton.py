@@ -17,7 +17,7 @@ Albert and Anderson 1984.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +33,7 @@ LARGEST_LOGIT: Final = 700.0
 """exp of it is still a number."""
 _DEPENDENT: Final = 1e-10
 """Part of a column's sum of squares that earlier columns leave; fixed point shows 1e-13 of nothing."""
-_VANISHED: Final = 1e-9
+VANISHED: Final = 1e-9
 """A Hessian diagonal, in patients, below which fixed point sees only rounding."""
 _PERFECT: Final = 1e-6
 """Mean log-likelihood (nats, negated) at which every fitted probability is as good as 0 or 1."""
@@ -84,16 +84,21 @@ class Sums:
     hessian: Array
 
 
-def _sums(opened: Opened, p: int) -> Sums:
-    hessian = np.zeros((p, p))
-    hessian[np.triu_indices(p)] = opened.total[2 + p :]
-    hessian += np.triu(hessian, 1).T
+def symmetric(upper: Array, p: int) -> Array:
+    """[p, p] from its upper triangle, row by row."""
+    whole = np.zeros((p, p))
+    whole[np.triu_indices(p)] = upper
+    return np.asarray(whole + np.triu(whole, 1).T)
+
+
+def newton_sums(opened: Opened, p: int) -> Sums:
+    """A step of `newton_rows`, opened."""
     return Sums(
         np.array(opened.parameters, dtype=np.float64),
         float(np.round(opened.total[0])),
         float(opened.total[1]) * LOG_LIKELIHOOD_CAP,
         opened.total[2 : 2 + p],
-        hessian,
+        symmetric(opened.total[2 + p :], p),
     )
 
 
@@ -117,17 +122,27 @@ class Fit:
 
 
 @dataclass(slots=True)
-class _Walk:
-    """Replays the opened steps: which were accepted, and what follows from the last."""
+class Walk:
+    """Replays the opened steps: which were accepted, and what follows from the last.
+
+    `path`: the steps, at least one; a larger log_likelihood is better, only its differences count. `active` [p]:
+    columns that somebody has. `perfect`: mean log-likelihood, negated, below which nothing is left to fit. `slack`:
+    how far rounding alone may let the log-likelihood fall.
+    """
 
     design: Design
-    path: list[Sums]
+    path: Sequence[Sums]
+    active: Mask
+    pooled: Scaling
+    perfect: float = _PERFECT
+    slack: float = 0.0
     accepted: list[int] = field(default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
         for k in range(1, len(self.path)):
             best = self.path[self.accepted[-1]]
-            if self.path[k].log_likelihood >= best.log_likelihood - 1e-8 * (1 + abs(best.log_likelihood)):
+            least = best.log_likelihood - 1e-8 * (1 + abs(best.log_likelihood)) - self.slack
+            if self.path[k].log_likelihood >= least:
                 self.accepted.append(k)
 
     @property
@@ -139,53 +154,64 @@ class _Walk:
         """The likelihood fell at the last step asked for."""
         return self.accepted[-1] != len(self.path) - 1
 
+    @property
+    def judge(self) -> Array:
+        """[p, p] to coefficients over pooled scales, by which steps are measured."""
+        return transfer(self.design, unit_scaling(self.design), self.pooled)
+
+    def end(
+        self, ending: str, column: str = "", coefficients: Array | None = None, covariance: Array | None = None
+    ) -> Fit:
+        at = self.here.at if coefficients is None else coefficients
+        absent = tuple(np.array(self.design.names)[~self.active].tolist())
+        return Fit(
+            ending, column, at, covariance, self.path[0].n, self.here.log_likelihood, len(self.path), absent,
+            self.pooled,
+        )  # fmt: skip
+
+    def next(self) -> Array | Fit:
+        """The coefficients to ask at next, or the end: 1 separation 2 halving 3 convergence 4 patience, each on what
+        was opened so far."""
+        here, judge, spent = self.here, self.judge, len(self.path) >= IRLS_MAX_STEPS
+        size = np.abs(judge @ here.at)
+        worst = self.design.names[int(np.argmax(np.where(self.active, size, 0)))]
+        done = -here.log_likelihood < self.perfect * here.n
+        if done or self._largest(size) > SEPARATION_LIMIT or first_dependent(here.hessian, self.active) >= 0:
+            return self.end("separation-suspected", worst)
+        if self.fell:
+            gap = (self.path[-1].at - here.at) / 2
+            if np.abs(judge @ gap).max() <= _ROUNDING_STEP:
+                return self.end("converged", "", here.at, _covariance(here.hessian, self.active))
+            return self.end("not-converged") if spent else here.at + gap
+        step = _step(here, self.active)
+        change, before = float(np.abs(judge @ step).max()), _last_change(self, judge)
+        if change <= IRLS_TOLERANCE or (change <= _ROUNDING_STEP and change >= before / 2):
+            return self.end("converged", "", here.at + step, _covariance(here.hessian, self.active))
+        if spent:
+            runaway = self._largest(size) > _RUNAWAY and change > 0.1
+            return self.end("separation-suspected", worst) if runaway else self.end("not-converged")
+        return here.at + step
+
+    def _largest(self, size: Array) -> float:
+        return float(size[self.active].max(initial=0.0))
+
 
 def next_newton(design: Design, history: Sequence[Opened]) -> Array | Fit:
     """The coefficients to ask at next, or the end. `history`: at least the step at coefficients 0."""
-    walk = _Walk(design, [_sums(opened, design.size) for opened in history])
-    start = walk.path[0]
-    active = np.diag(start.hessian) >= _VANISHED
-    pooled = pooled_scaling(design, start)
-    judge = transfer(design, unit_scaling(design), pooled)
-
-    def end(ending: str, column: str = "", coefficients: Array | None = None, covariance: Array | None = None) -> Fit:
-        at = walk.here.at if coefficients is None else coefficients
-        absent = tuple(np.array(design.names)[~active].tolist())
-        return Fit(ending, column, at, covariance, start.n, walk.here.log_likelihood, len(history), absent, pooled)
-
+    path = [newton_sums(opened, design.size) for opened in history]
+    start = path[0]
+    active = np.diag(start.hessian) >= VANISHED
+    walk = Walk(design, path, active, pooled_scaling(design, start.n, 4 * start.hessian))
     if start.n < 1:
-        return end("no-data")
+        return walk.end("no-data")
     if abs(start.gradient[0]) > start.n / 2 - 0.5:
-        return end("separation-suspected", "intercept")  # everybody has the same outcome
+        return walk.end("separation-suspected", "intercept")  # everybody has the same outcome
     if (dependent := first_dependent(start.hessian, active)) >= 0:
-        return end("collinear", design.names[dependent])
-    return _judged(walk, active, judge, end)
+        return walk.end("collinear", design.names[dependent])
+    return walk.next()
 
 
-def _judged(walk: _Walk, active: Mask, judge: Array, end: Callable[..., Fit]) -> Array | Fit:
-    """Steps 1 separation 2 halving 3 convergence 4 patience, each on what was opened so far."""
-    here, spent = walk.here, len(walk.path) >= IRLS_MAX_STEPS
-    size = np.abs(judge @ here.at)
-    worst = walk.design.names[int(np.argmax(np.where(active, size, 0)))]
-    perfect = -here.log_likelihood < _PERFECT * here.n
-    if perfect or size[active].max() > SEPARATION_LIMIT or first_dependent(here.hessian, active) >= 0:
-        return end("separation-suspected", worst)
-    if walk.fell:
-        gap = (walk.path[-1].at - here.at) / 2
-        if np.abs(judge @ gap).max() <= _ROUNDING_STEP:
-            return end("converged", "", here.at, _covariance(here.hessian, active))
-        return end("not-converged") if spent else here.at + gap
-    step = _step(here, active)
-    change, before = float(np.abs(judge @ step).max()), _last_change(walk, judge)
-    if change <= IRLS_TOLERANCE or (change <= _ROUNDING_STEP and change >= before / 2):
-        return end("converged", "", here.at + step, _covariance(here.hessian, active))
-    if spent:
-        runaway = size[active].max() > _RUNAWAY and change > 0.1
-        return end("separation-suspected", worst) if runaway else end("not-converged")
-    return here.at + step
-
-
-def _last_change(walk: _Walk, judge: Array) -> float:
+def _last_change(walk: Walk, judge: Array) -> float:
     if len(walk.accepted) < 2:
         return float("inf")
     earlier = walk.path[walk.accepted[-2]].at
@@ -213,15 +239,15 @@ def first_dependent(hessian: Array, active: Mask) -> int:
     for j in np.flatnonzero(active):
         cross = np.array([row[j] for row in rows])
         pivot = hessian[j, j] - float(cross @ cross)
-        if hessian[j, j] < _VANISHED or pivot < _DEPENDENT * hessian[j, j]:
+        if hessian[j, j] < VANISHED or pivot < _DEPENDENT * hessian[j, j]:
             return int(j)
         earlier = np.array(rows).reshape(-1, len(hessian))
         rows.append((hessian[j] - cross @ earlier) / np.sqrt(pivot))
     return -1
 
 
-def pooled_scaling(design: Design, start: Sums) -> Scaling:
-    """Pooled mean and deviation (n - 1) of every number over the patients who have it, from X'X / 4.
+def pooled_scaling(design: Design, n: float, squares: Array) -> Scaling:
+    """Pooled mean and deviation (n - 1) of every number over the patients who have it, from X'X over unit ranges.
 
     A number without any spread keeps half its public range as its spread; it ends as "collinear".
     """
@@ -229,11 +255,11 @@ def pooled_scaling(design: Design, start: Sums) -> Scaling:
     centres, spreads = unit.centres.copy(), unit.spreads.copy()
     for i, used in enumerate(design.numbers):
         at, flag = design.position(used.variable.name, "number"), design.position(used.variable.name, "missing")
-        there = start.n - (4 * start.hessian[0, flag] if flag >= 0 else 0.0)
+        there = n - (squares[0, flag] if flag >= 0 else 0.0)
         if there < 2:
             continue
-        mean = 4 * start.hessian[0, at] / there
-        variance = (4 * start.hessian[at, at] - there * mean**2) / (there - 1)
+        mean = squares[0, at] / there
+        variance = (squares[at, at] - there * mean**2) / (there - 1)
         centres[i] += unit.spreads[i] * mean
         spreads[i] *= float(np.sqrt(variance)) if variance > _DEPENDENT else 1.0
     return Scaling(centres, spreads, centres)
