@@ -27,6 +27,11 @@ QUESTIONS = """\
     algorithm: joint-test
     outcome: grade
     by: ill
+  rare:
+    algorithm: joint-test
+    outcome: sex
+    by: ill
+    method: fisher
   ranks:
     algorithm: joint-test
     outcome: age
@@ -84,6 +89,14 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
 def on_grid(x: Any, low: float, high: float, size: int) -> Any:
     grid = np.linspace(low, high, size + 1)[1:]
     return grid[np.searchsorted(grid, x)]
+
+
+def test_fishers_test_is_that_of_the_pooled_table(answered: Any) -> None:
+    data = pooled()
+    table = [[int(((data["ill"] == y) & (data["sex"] == s)).sum()) for s in (0, 1)] for y in (0, 1)]
+    found = answered[0]["rare"]
+    assert found["p"] == pytest.approx(stats.fisher_exact(table).pvalue, abs=2e-7)
+    assert found["test"] == "Fisher's exact"
 
 
 @pytest.mark.requirement("F-SRS-4")
@@ -161,7 +174,7 @@ def walk(found: Any) -> Iterator[Any]:
 def test_no_more_numbers_are_opened_than_were_agreed(answered: Any) -> None:
     checked = check_study(agreement(QUESTIONS + HIDDEN))
     agreed = [price.shape.size for question in checked.agreement.questions for price in checked.prices[question.id]]
-    assert answered[1] == agreed == [6, 1, 4, 2, 1 + 3 + 2 * 16 + 2]
+    assert answered[1] == agreed == [6, 1, 1, 4, 2, 1 + 3 + 2 * 16 + 2]
 
 
 def test_what_is_computed_on_shares_is_refused_under_plans_of_sums_and_with_a_budget() -> None:

@@ -32,6 +32,8 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import MisuseError, StudyFileError
 from flute.joint.arithmetic import MAX_COUNT_BITS
+from flute.joint.fisher import MAX_BITS as FISHER_BITS
+from flute.joint.fisher import fisher
 from flute.joint.quantiles import on_grid, quantiles
 from flute.joint.ranks import RANK_COUNT_BITS, kruskal_wallis
 from flute.joint.survival import life_table, log_rank
@@ -154,7 +156,7 @@ class JointQuantilesAlgorithm(JointBase):
 
 
 class JointTestAlgorithm(JointBase):
-    """Pearson's chi-squared test, or Kruskal and Wallis' rank test, without the table."""
+    """Pearson's chi-squared test, Kruskal and Wallis' rank test, or Fisher's exact one, without the table."""
 
     name: ClassVar[str] = "joint-test"
     statement: ClassVar[PrivacyStatement] = PrivacyStatement(
@@ -172,7 +174,19 @@ class JointTestAlgorithm(JointBase):
             raise StudyFileError(f"by: {spec.by!r} is the outcome itself; name another variable.")
         if known(spec.by, setting).variable.kind == "number":
             raise StudyFileError(f"by: {spec.by!r} is a number; name a category or a 0/1 variable.")
-        require_exact(setting, self.name, bits=RANK_COUNT_BITS if self._ranks(spec, setting) else MAX_COUNT_BITS)
+        if spec.method == "fisher":
+            self._require_two_by_two(spec, setting)
+        bits = FISHER_BITS if spec.method == "fisher" else RANK_COUNT_BITS if self._ranks(spec, setting) else None
+        require_exact(setting, self.name, bits=bits or MAX_COUNT_BITS)
+
+    def _require_two_by_two(self, spec: JointTest, setting: Setting) -> None:
+        for name in (spec.outcome, spec.by):
+            variable = known(name, setting).variable
+            if variable.kind == "number" or len(variable.levels) not in (0, 2):
+                raise StudyFileError(
+                    f"method: fisher takes two variables of two levels each, and {name!r} is none; write "
+                    "'method: usual', or name a 0/1 variable."
+                )
 
     def _ranks(self, spec: JointTest, setting: Setting) -> bool:
         return known(spec.outcome, setting).variable.kind == "number"
@@ -186,6 +200,8 @@ class JointTestAlgorithm(JointBase):
 
     def program(self, spec: JointTest, setting: Setting, data: Dataset, party: Party) -> Step[Array]:
         table, bits = self._table(spec, setting, data), count_bits(setting)
+        if spec.method == "fisher":
+            return np.array([(yield from fisher(party, table, count_bits=bits))], dtype=np.float64)
         if self._ranks(spec, setting):
             test = yield from kruskal_wallis(party, table, count_bits=bits)
             return np.array([test.statistic, *test.sizes], dtype=np.float64)
@@ -215,6 +231,9 @@ class JointTestAlgorithm(JointBase):
     ) -> Ask | Finished:
         if not history:
             return Ask(())
+        if spec.method == "fisher":
+            p = float(np.clip(history[0].total[0], 0.0, 1.0))
+            return Finished({"test": "Fisher's exact", "statistic": None, "degrees_of_freedom": None, "p": p})
         groups = groups_of(known(spec.by, setting))
         statistic, *sizes = (float(v) for v in history[0].total)
         ranks = self._ranks(spec, setting)

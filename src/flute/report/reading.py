@@ -263,7 +263,7 @@ class Fitted:
 
     @property
     def sound(self) -> bool:
-        return self.ending in ("", "converged", "fixed-steps")
+        return self.ending in ("", "converged", "fixed-steps", "median", "noised")
 
 
 def fitted_groups(report: Report) -> list[list[Fitted]]:
@@ -272,6 +272,8 @@ def fitted_groups(report: Report) -> list[list[Fitted]]:
     for names, reference, result in results(report):
         if not (sequence(result.get("columns")) and sequence(_coefficients(result))):
             continue
+        if result.get("family", "binomial") != "binomial":
+            continue  # drawn as odds ratios, which only these have
         key = (reference.partition("@")[0], _text(result.get("outcome")))
         group = groups.setdefault(key, [])
         group.append(_fitted(names, reference, result, group[0].spreads if group else {}))

@@ -47,8 +47,10 @@ def _quantiles(names: Names, variables: Mapping[str, Any]) -> Iterator[tuple[str
 
 def _test(names: Names, reference: str, result: Mapping[str, Any]) -> tuple[str, ...] | None:
     statistic, degrees, p = (finite(result.get(k)) for k in ("statistic", "degrees_of_freedom", "p"))
-    if statistic is None or degrees is None or p is None:
+    exact = result.get("test") == "Fisher's exact"
+    if p is None or (not exact and (statistic is None or degrees is None)):
         return None
     test = result.get("test") if isinstance(result.get("test"), str) else "log-rank"
     shown = f"below {_SMALLEST_P:g}" if p < _SMALLEST_P else decimal(p, 4)
-    return names.model(reference), str(test), decimal(statistic, 2), decimal(degrees, 0), shown
+    numbers = ["" if value is None else decimal(value, places) for value, places in ((statistic, 2), (degrees, 0))]
+    return names.model(reference), str(test), *numbers, shown
