@@ -38,7 +38,7 @@ class HoldingFederation(InProcessFederation):
         old = self.hubs[name]
         parts = dataclasses.replace(old.parts, sources=lambda digest: SnapshotSource(old.folder, digest))
         service = HubService(parts)
-        steward = Steward(parts, service.lock)
+        steward = Steward(parts, service.lock, service.consents)
         self.hubs[name] = TestHub(name, old.folder, old.source, parts, service, steward)
         self.data[name] = open_data(parts, steward, service.lock, old.folder, KEY)
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from flute.algorithms.registry import code_digest
 from flute.coordinator.desk import Desk
 from flute.coordinator.results import study_release
 from flute.coordinator.rounds import Rounds
@@ -29,6 +28,7 @@ from flute.hub.store import DatasetEntry, HubPolicy, HubStore
 from flute.ledger.budget import Ledger
 from flute.ledger.journal import Journal
 from flute.messages.channel import Channel
+from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, agreement_digest, sign_agreement, write_agreement
 from flute.transport.local import LocalExchange
 from flute.trust.roster import ApprovedCode, Coordinator, Hub, Person, Role, Roster, RosterContent, arranged
@@ -148,7 +148,7 @@ class InProcessFederation:
             sources=lambda _: source, channel=self.exchange.channel(name), now=lambda: self.now,
         )  # fmt: skip
         service = HubService(parts)
-        return TestHub(name, folder, source, parts, service, Steward(parts, service.lock))
+        return TestHub(name, folder, source, parts, service, Steward(parts, service.lock, service.consents))
 
     def restart_hub(self, name: str) -> TestHub:
         """As after kill -9: everything in memory is gone, everything on disk is there."""

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from flute.algorithms.contract import Finished, Opened
-from flute.algorithms.registry import algorithm_for
 from flute.data.dataset import Dataset
+from flute.questions.registry import algorithm_for
 from flute.report.model import (
     Budget,
     Command,
@@ -33,7 +33,7 @@ from flute.study.file import read_study_file
 from flute.study.program import Track, next_step, tracks
 from flute.study.protection import RAND_SIZE, cover, prices, uncover
 from flute.study.release import HubReceipt, ReleaseReceipt, analysis_plan_digest
-from flute.study.threats import guarantees
+from flute.study.threats import promised
 
 HUBS = {"huvh": 1963, "chu": 700, "irst": 400}
 MADE_AT = 1_790_000_000
@@ -166,10 +166,7 @@ def study_report(name: str) -> StudyReport:
             HubConditionsReport(hub, condition.legal_basis, condition.ethics_approval, condition.retain_until)
             for hub in agreement.hubs
         ),
-        cells=tuple(
-            ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test)
-            for c in guarantees(agreement.mode, agreement.plan)
-        ),
+        cells=tuple(ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test) for c in promised(agreement)),
         questions=tuple(
             QuestionReport(q.id, str(q.what.__struct_config__.tag), q.scope, q.share or None)
             for q in agreement.questions

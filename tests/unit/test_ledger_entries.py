@@ -25,6 +25,9 @@ EXAMPLES: list[e.Entry] = [
     e.QualityAlarm("records", ("rows-fell",)),
     e.StudyProposed("s1", D, "maria"),
     e.ConsentGranted("s1", D, D, "jordi"),
+    e.ConsentFollowed("s1", D, D, "jordi", "s0"),
+    e.ConsentStands("s1", D, "jordi", 2.0, 1_800_000_000),
+    e.ConsentStandsNoMore("s1", "jordi", "The year is over."),
     e.ConsentDenied("s1", D, "jordi", "Not our purpose."),
     e.ConsentWithdrawn("s1", D, "jordi", "A patient objected."),
     e.StudyClosed("s1", "ended", ""),
@@ -57,9 +60,9 @@ EXAMPLES: list[e.Entry] = [
 KINDS = typing.get_args(e.Entry)
 PRICES = {
     "Reserved.charge", "Allotted.amount", "AllotmentMoved.amount", "JournalRecovered.per_study",
-    "JournalRecovered.per_dataset",
+    "JournalRecovered.per_dataset", "ConsentStands",
 }  # fmt: skip
-"""Fields that hold a rho and a delta."""
+"""What holds an epsilon, or a rho and a delta."""
 
 
 def leaves(kind: inspect.Type, path: str) -> list[tuple[str, inspect.Type]]:

@@ -6,9 +6,9 @@ import pytest
 
 from flute.dp.events import Onlooker
 from flute.study.agreement import Agreement
+from flute.study.cautions import cautions
 from flute.study.check import check_study
 from flute.study.protection import sights
-from flute.study.threats import cautions
 from support.studies import DESCRIBE, EXACT, MODEL, private_model, study
 
 

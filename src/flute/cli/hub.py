@@ -123,20 +123,30 @@ def consent(
     folder: Folder,
     study: Annotated[str, typer.Argument(help="The study's name.")],
     person: Person,
-    decision: Annotated[str, typer.Option(help="grant, deny or withdraw; nothing to only read the agreement.")] = "",
+    decision: Annotated[
+        str, typer.Option(help="grant, deny, withdraw or end-alike; nothing to only read the agreement.")
+    ] = "",
     reason: Annotated[str, typer.Option(help="Why; it goes into the journal.")] = "",
+    alike: Annotated[
+        float, typer.Option(min=0, help="With grant: the epsilon up to which studies alike may follow it unread.")
+    ] = 0.0,
     format: FormatOption = "text",
 ) -> None:
     """Read a study's agreement, and decide.
 
+    A researcher who works from a notebook asks many small questions, each a study of its own. `--alike 2` lets those
+    follow that differ from this one in nothing but their questions and budget (same researcher, hubs, purpose, legal
+    basis, records, protection, code; private; no other variables; no later end), up to epsilon 2 in all, this one
+    included. Each is journaled; `--decision end-alike` ends it.
     Examples: `flute hub consent /srv/flute pilot --person eva` · `… --decision grant`
+    `flute hub consent /srv/flute pilot --person eva --decision grant --alike 2`
     """
     with HubClient(folder) as door:
         shown = door.get(f"/studies/{study}")
         if decision:
-            if decision not in ("grant", "deny", "withdraw"):
-                raise MisuseError("--decision is grant, deny or withdraw.")
-            shown |= door.decide(study, decision, person=person, reason=reason)
+            if decision not in ("grant", "deny", "withdraw", "end-alike"):
+                raise MisuseError("--decision is grant, deny, withdraw or end-alike.")
+            shown |= door.decide(study, decision, person=person, reason=reason, alike=alike)
     decided = f"Study {escape(study)} is {shown['state']} here."
     show(shown, decided if decision else agreement_text(shown), format)
 
@@ -188,9 +198,25 @@ def agreement_text(shown: dict[str, object]) -> str:
         *(f"To {escape(s['who'])}: epsilon {s['epsilon']:.2f} in all" for s in a["onlookers"]),
         *_cells_text(a["guarantees"]),
         *(f"To know: {escape(caution)}" for caution in a["cautions"]),
+        *(line for own in a["own_code"] for line in _code_text(own)),
         f"[yellow]{escape(a['unaudited'])}[/yellow]",
     ]
     return "\n".join(lines)
+
+
+def _code_text(own: dict[str, Any]) -> list[str]:
+    """A researcher's own code as a steward reads it: numbered, then what a reviewer would look at."""
+    numbered = [f"{number:4} {escape(line)}" for number, line in enumerate(own["code"].splitlines(), 1)]
+    looked = [f"  line {f['line']}: {escape(f['text'])}" for f in own["findings"]]
+    return [
+        f"Own code of question {escape(own['question'])}. It runs in the sandbox, on one patient at a time; read it:",
+        *numbered,
+        *(
+            [f"[yellow]To look at ({len(looked)}):[/yellow]", *looked]
+            if looked
+            else ["To look at: nothing was found."]
+        ),
+    ]
 
 
 def _cells_text(cells: list[dict[str, Any]]) -> list[str]:
@@ -226,6 +252,9 @@ def policy(
     exact: Annotated[bool | None, typer.Option("--exact/--no-exact", help="Allow exact results.")] = None,
     floor: Annotated[int | None, typer.Option(min=1, help="No exact count under this many persons.")] = None,
     hide: Annotated[list[str] | None, typer.Option(help="A variable that no study may use (repeatable).")] = None,
+    own_code: Annotated[
+        bool | None, typer.Option("--own-code/--no-own-code", help="Allow researchers' own code, in the sandbox.")
+    ] = None,
     keys: hub_budget.Keys = None,
 ) -> None:
     """Set what this hub's owner allows at all, whatever a study asks. What was charged stays charged.
@@ -238,6 +267,7 @@ def policy(
     changes = {
         "epsilon": epsilon, "epsilon_all": epsilon_all, "epsilon_catalogue": epsilon_catalogue,
         "exact_allowed": exact, "floor": floor, "hidden": None if hide is None else tuple(hide),
+        "own_code_allowed": own_code,
     }  # fmt: skip
     with HubClient(folder) as door:
         now = msgspec.convert(door.get("/policy"), HubPolicy)

@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 from rich.markup import escape
+from rich.table import Column, Table
 
-from flute.algorithms.registry import code_digest
+from flute.algorithms.made_up import Assumed
 from flute.cli.output import OUT, FormatOption, print_json, show
 from flute.coordinator.client import CoordinatorClient
 from flute.dp.odds import odds_sentence
 from flute.errors import MisuseError, PeerUnreachable
+from flute.questions.code import code_digest
 from flute.study.agreement import Agreement
+from flute.study.cautions import cautions
 from flute.study.check import Checked, check_study
 from flute.study.file import MAX_FILE_BYTES, read_study_file
+from flute.study.preview import Cheapest, Preview, cheapest, read_accuracy
+from flute.study.preview import preview as previewed
 from flute.study.protection import sights, study_budget
-from flute.study.threats import cautions, guarantees
+from flute.study.threats import promised
 from flute.trust.keyfiles import load_person_key
 
 APP = typer.Typer(help="Study files: check, run, status.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -95,13 +101,79 @@ def study_facts(agreement: Agreement, checked: Checked) -> dict[str, Any]:
         ],
         "cells": [
             {"parties": c.parties, "enclaves": c.enclaves, "holds": c.holds, "because": c.because}
-            for c in guarantees(agreement.mode, agreement.plan)
+            for c in promised(agreement)
         ],
         "cautions": list(cautions(agreement)),
         "onlookers": [
             {"who": s.who, "epsilon": s.epsilon, "says": s.says} for s in sights(agreement, checked.prices)
         ],
     }
+
+
+@APP.command()
+def preview(
+    study: StudyPath,
+    patients: Annotated[int, typer.Option(help="Patients that each hub is assumed to have.")] = Assumed().patients,
+    rate: Annotated[float, typer.Option(help="Part of them assumed with a 0/1 variable at 1.")] = Assumed().rate,
+    auc: Annotated[float, typer.Option(help="How well predictors are assumed to tell outcomes.")] = Assumed().auc,
+    question: Annotated[str, typer.Option(help="This question alone; needed with --accuracy.")] = "",
+    accuracy: Annotated[str, typer.Option(help="Find the epsilon for it: '2 % of patients', or '0.5'.")] = "",
+    numbers: Annotated[str, typer.Option(help="Which numbers --accuracy is about: '*.mean', 'age.*'.")] = "*",
+    format: FormatOption = "text",
+) -> None:
+    """Tell by how much noise will move each number of a private study, before anybody is asked.
+
+    It looks at no records: it supposes patients as the study file describes them. 95 of 100 errors stay within what
+    is shown, against the exact result of the same patients.
+    Example: `flute study preview examples/heart/private.yaml --patients 500`
+    """
+    agreement, _ = load_study(study)
+    assumed = Assumed(patients, rate, auc)
+    if accuracy:
+        if not question:
+            raise MisuseError("Say with --question which question is to be that accurate.")
+        found = cheapest(agreement, question, read_accuracy(accuracy, numbers), assumed)
+        show(to_builtins(found), escape(cheapest_line(agreement, question, found)), format)
+        return
+    seen = previewed(agreement, assumed, only=question)
+    if format == "json":
+        print_json(to_builtins(seen))
+        return
+    for table in preview_tables(seen):
+        OUT.print(table)
+    OUT.print(preview_line(seen))
+
+
+def preview_tables(seen: Preview) -> list[Table]:
+    tables = []
+    for question in seen.questions:
+        title = f"{question.question}: {question.people:,} patients assumed, share {question.share:g}"
+        first = Column("number", overflow="fold")
+        table = Table(first, "about", "error (sd)", "95 % within", "unit", title=escape(title))
+        for number in question.numbers:
+            shown = (f"{number.value:.4g}", f"{number.sd:.3g}", f"± {number.within:.3g}")
+            table.add_row(escape(number.what), *shown, escape(number.unit))
+        tables.append(table)
+    return tables
+
+
+def preview_line(seen: Preview) -> str:
+    if seen.left_share < 1e-9:
+        return f"The questions use the whole epsilon of {seen.epsilon:g}."
+    return (
+        f"Left of the budget once all are answered: {seen.left_share:.0%} of it, {seen.left_rho:.3g} rho, by itself "
+        f"an epsilon of {seen.left_epsilon:.2f} (parts of an epsilon do not add up to the whole)."
+    )
+
+
+def cheapest_line(agreement: Agreement, question: str, found: Cheapest) -> str:
+    line = f"{question} is that accurate from epsilon {found.epsilon:.3g} on, with its share as it is."
+    if found.share > 1:
+        return (
+            line
+            + f" The study's epsilon of {agreement.epsilon:g} does not suffice, even if {question} has all of it."
+        )
+    return line + f" With the study's epsilon of {agreement.epsilon:g} it needs a share of {found.share:.3g}."
 
 
 @APP.command()

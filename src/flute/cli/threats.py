@@ -10,7 +10,8 @@ from rich.table import Table
 from flute.cli.output import OUT, FormatOption, print_json
 from flute.cli.study import StudyPath, load_study
 from flute.study.agreement import Agreement
-from flute.study.threats import Cell, cautions, guarantees
+from flute.study.cautions import cautions
+from flute.study.threats import Cell, promised
 
 
 def threats(study: StudyPath, format: FormatOption = "text") -> None:
@@ -29,7 +30,7 @@ def threats(study: StudyPath, format: FormatOption = "text") -> None:
 
 
 def threat_facts(agreement: Agreement) -> dict[str, Any]:
-    cells = guarantees(agreement.mode, agreement.plan)
+    cells = promised(agreement)
     return {
         "study": agreement.study,
         "plan": agreement.plan.name,
@@ -52,7 +53,7 @@ def threat_facts(agreement: Agreement) -> dict[str, Any]:
 
 
 def print_threats(agreement: Agreement) -> None:
-    cells = guarantees(agreement.mode, agreement.plan)
+    cells = promised(agreement)
     OUT.print(
         f"[bold]{escape(agreement.title)}[/bold]: plan {agreement.plan.name}, {agreement.mode} results, "
         f"{len(agreement.hubs)} hubs of which {agreement.plan.colluding} may collude."

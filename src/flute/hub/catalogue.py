@@ -31,7 +31,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flute.algorithms.contract import Describe, Finished, Opened, StudyVariable
-from flute.algorithms.registry import algorithm_for
 from flute.catalogue.entry import Entry
 from flute.catalogue.file import entry_variables, read_declaration
 from flute.catalogue.statistics import Statistics, figures, persons
@@ -47,6 +46,7 @@ from flute.ledger.budget import Ceiling, Charge, Level, Reservation
 from flute.ledger.budget import Policy as BudgetPolicy
 from flute.ledger.entries import PersonAct, RecordSourceOpened
 from flute.primitives.keys import digest
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import VERSION, Agreement, PlanChoice, Question, write_agreement
 from flute.study.protection import RAND_SIZE, Price, budget_of, cover, hub_epsilon, prices, uncover
 

@@ -61,8 +61,8 @@ class HubClient:
     def withdraw_patient(self, patient: str, *, person: str, reason: str) -> Any:
         return self._call("POST", "/withdrawals", json={"patient": patient, "person": person, "reason": reason})
 
-    def decide(self, study: str, decision: str, *, person: str, reason: str = "") -> Any:
-        asked = {"decision": decision, "person": person, "reason": reason}
+    def decide(self, study: str, decision: str, *, person: str, reason: str = "", alike: float = 0.0) -> Any:
+        asked = {"decision": decision, "person": person, "reason": reason, "alike": alike}
         return self._call("POST", f"/studies/{study}/decision", json=asked)
 
     def set_policy(self, policy: HubPolicy, *, person: str) -> Any:

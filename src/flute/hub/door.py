@@ -27,6 +27,7 @@ from flute.hub.parts import Parts
 from flute.hub.plans import ImportPlan
 from flute.hub.status import hub_status, study_view
 from flute.hub.steward import Steward
+from flute.hub.store import StudyEntry
 from flute.ledger import audit
 from flute.ledger.journal import verify
 from flute.messages.limits import Code, PartyId, Text
@@ -36,9 +37,12 @@ PatientId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class DecisionAsked(Struct, frozen=True, forbid_unknown_fields=True):
-    decision: Literal["grant", "deny", "withdraw"]
+    """`alike`: with a grant, the epsilon up to which private studies alike may follow it unread; 0 for none."""
+
+    decision: Literal["grant", "deny", "withdraw", "end-alike"]
     person: PartyId
     reason: Text = ""
+    alike: Annotated[float, Meta(ge=0, le=100)] = 0.0
 
 
 class ByHandAsked(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,13 +80,7 @@ def make_door(steward: Steward, data: Data, catalogue: Catalogue, parts: Parts) 
     @app.post("/studies/{study}/decision")
     async def decide(study: str, request: Request) -> Response:
         asked = read_json(await read_stream(request, MAX_BODY_BYTES), DecisionAsked)
-        if asked.decision == "withdraw":
-            entry = await run_in_threadpool(lambda: steward.withdraw(study, person=asked.person, reason=asked.reason))
-        else:
-            grant = asked.decision == "grant"
-            entry = await run_in_threadpool(
-                lambda: steward.decide(study, grant=grant, person=asked.person, reason=asked.reason)
-            )
+        entry = await run_in_threadpool(_decide, steward, study, asked)
         return json_answer({"study": entry.study, "state": entry.state})
 
     _data_routes(app, data)
@@ -101,6 +99,18 @@ def make_door(steward: Steward, data: Data, catalogue: Catalogue, parts: Parts) 
         return json_answer({"lines": found.position.line, "head": found.position.digest.hex()})
 
     return app
+
+
+def _decide(steward: Steward, study: str, asked: DecisionAsked) -> StudyEntry:
+    match asked.decision:
+        case "withdraw":
+            return steward.withdraw(study, person=asked.person, reason=asked.reason)
+        case "end-alike":
+            return steward.end_following(study, person=asked.person, reason=asked.reason)
+        case _:
+            return steward.decide(
+                study, grant=asked.decision == "grant", person=asked.person, reason=asked.reason, alike=asked.alike
+            )
 
 
 def _data_routes(app: FastAPI, data: Data) -> None:

@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from flute.algorithms.registry import algorithm_for, code_digest
 from flute.attestation.roots import MAKERS, Roots
 from flute.defaults import MAX_CLOCK_SKEW_S
 from flute.enclaves.hub import Admitted as Accepted
@@ -36,6 +35,7 @@ from flute.errors import (
     UnderFloor,
     WrongStudy,
 )
+from flute.hub.own_code import require_allowed, require_resources
 from flute.hub.parts import COORDINATOR, OWN_STUDIES
 from flute.hub.store import HubPolicy, HubStore, StudyEntry
 from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Reservation
@@ -50,6 +50,8 @@ from flute.messages.question import (
     SplitQuestion,
 )
 from flute.primitives.keys import AgreementKey, digest
+from flute.questions.code import code_digest
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question, check_agreement_signature, read_agreement
 from flute.study.check import Checked, check_study, checked_agreement
 from flute.study.enclaved import accepted
@@ -64,6 +66,7 @@ _PLANS: Final[dict[type[Struct], str]] = {
     SplitQuestion: "enclave",
 }
 """Under which plan each kind of pooled question may be asked; no coordinator chooses a study's protection."""
+_MASKED_SPLIT: Final = "secagg-enclave"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Admitted:
     price: Price
     reservation: Reservation
     enclaves: Accepted | None = None
-    """Plan enclave: aggregators whose evidence this hub has appraised; nothing can be split for others."""
+    """Plans with enclaves: aggregators whose evidence this hub has appraised; nothing can be split for others."""
 
     @property
     def release(self) -> bytes:
@@ -150,10 +153,11 @@ class Gate:
         if (question.scope == "each") != isinstance(asked, OwnQuestion):
             raise WrongStudy(f"Question {question.id} was agreed with another scope.")
         if question.scope == "pooled":
-            self.require_plan(agreement, _PLANS[type(asked)])
+            self.require_plan(agreement, _plan_of(asked))
         self._require_policy(entry, agreement)
         price = self._agreed_step(entry, question, asked.step, asked.parameters)
         self._require_code(agreement)
+        require_resources(question, agreement.setting)
         enclaves = None
         if isinstance(asked, SplitQuestion):
             enclaves = accepted(asked, agreement, self._roster(), price, now=now, roots=self._roots)
@@ -174,14 +178,16 @@ class Gate:
         hidden = sorted(set(agreement.fields()) & set(policy.hidden))
         if hidden:
             raise FieldHidden(f"{self._me} does not share {', '.join(hidden)}; ask its steward or leave it out.")
+        require_allowed(agreement, allowed=policy.own_code_allowed, me=self._me)
         if agreement.mode == "exact" and not policy.exact_allowed:
             raise ExactNotAllowed(
                 f"{self._me} does not allow exact results; its steward can, or the study can be private."
             )
         if agreement.mode == "exact" and not entry.floor_holds:
             raise UnderFloor(
-                f"{self._me} cannot answer study {entry.study} exactly: some of its counts are under the disclosure "
-                f"floor of {policy.floor} persons. A private study has no floor."
+                f"{self._me} cannot answer study {entry.study} exactly: some of its counts, or counts worked out "
+                f"from several exact studies over these records, are under the disclosure floor of {policy.floor} "
+                "persons. No further exact study is granted over them. A private study has no floor."
             )
 
     def _agreed_step(self, entry: StudyEntry, question: Question, step: int, parameters: tuple[float, ...]) -> Price:
@@ -199,6 +205,12 @@ class Gate:
                 f"The algorithms installed at {self._me} are not those that the roster and this study approved; "
                 "all hubs need the same released version."
             )
+
+
+def _plan_of(asked: AnyQuestion) -> str:
+    if isinstance(asked, SplitQuestion) and asked.masked is not None:
+        return _MASKED_SPLIT
+    return _PLANS[type(asked)]
 
 
 def fields_of(question: Question, agreement: Agreement) -> tuple[str, ...]:

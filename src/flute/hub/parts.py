@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from flute.aggregation.plan import PLANS
 from flute.attestation.roots import MAKERS, Roots
 from flute.data.source import RecordSource
 from flute.hub.store import HubStore, StudyEntry
@@ -91,8 +92,8 @@ class Parts:
             return Consent(entry.digest, "withdrawn", None, NO_DIGEST)
         if entry.state != "granted":
             return Consent(entry.digest, "denied", None, NO_DIGEST)
-        masked = read_agreement(entry.agreement).plan.name == "secagg"
-        key = self.side(entry).study_key() if masked else None
+        plan = PLANS[read_agreement(entry.agreement).plan.name]
+        key = self.side(entry).study_key() if plan.masks else None
         return Consent(entry.digest, "granted", key, entry.snapshot)
 
     def envelope(self, body: Struct, study: str, answers: bytes, now: int) -> bytes:

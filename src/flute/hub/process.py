@@ -10,7 +10,6 @@ from pathlib import Path
 import uvicorn
 
 import flute
-from flute.algorithms.registry import code_digest
 from flute.defaults import DOOR_STOP_S
 from flute.homes import private_socket
 from flute.hub.catalogue import Catalogue
@@ -28,6 +27,7 @@ from flute.intake.snapshot import SnapshotSource
 from flute.ledger.budget import Ledger
 from flute.ledger.entries import ServiceStarted
 from flute.messages.channel import Channel
+from flute.questions.code import code_digest
 from flute.transport.identity import load_kit
 from flute.transport.local import LocalChannel, LocalExchange
 from flute.transport.relay import RelayChannel
@@ -82,7 +82,7 @@ def _channel(home: HubHome, hub: str, capture: Path | None) -> RelayChannel | Lo
 def _run(home: HubHome, parts: Parts, pseudonym_key: bytes) -> None:
     parts.journal.append(ServiceStarted(flute.__version__, code_digest()), parts.now())
     service = HubService(parts)
-    steward = Steward(parts, service.lock)
+    steward = Steward(parts, service.lock, service.consents)
     data = open_data(parts, steward, service.lock, home.folder, pseudonym_key)
     stop = threading.Event()
     worker = threading.Thread(target=service.serve, args=(stop,), name="messages", daemon=True)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from flute.hub.gate import Admitted, Gate
 from flute.hub.parts import Parts
 from flute.hub.round import Round
+from flute.hub.stops import Stops
 from flute.hub.store import StudyEntry
 from flute.hub.talks import Talks
 from flute.ledger.entries import EvidenceAccepted, ProtocolStep, Released, TicketBurnt, TicketDealt
@@ -23,7 +24,7 @@ from flute.messages.answer import (
     TicketGiven,
 )
 from flute.messages.envelope import Opened, envelope_digest
-from flute.messages.protocol import Echo
+from flute.messages.protocol import Echo, Start
 from flute.messages.question import (
     EchoesSaid,
     EncryptedQuestion,
@@ -48,10 +49,10 @@ LOG = logging.getLogger("flute.hub")
 class Protocol:
     """One per service. Every method takes a message that passed the gate's first checks."""
 
-    def __init__(self, parts: Parts, gate: Gate) -> None:
+    def __init__(self, parts: Parts, gate: Gate, stops: Stops) -> None:
         self._p = parts
         self._gate = gate
-        self._round = Round(parts.store, parts.journal, parts.sources, parts.entropy)
+        self._round = Round(parts.store, parts.journal, parts.sources, parts.entropy, stops)
         self._talks = Talks()
 
     # --- questions ------------------------------------------------------------------------------
@@ -60,19 +61,28 @@ class Protocol:
         """To a question that passed all six checks, under whatever plan it was asked."""
         match admitted.opened.body:
             case SecureQuestion() as asked:
-                burnt = [TicketBurnt(admitted.study.study, t, "named") for t in named_tickets(asked.start)]
-                self._p.journal.append_all(burnt, now)
+                self._journal_tickets(admitted, asked.start, now)
                 return self._round.pooled(admitted, self._p.side(admitted.study), now)
             case JointQuestion() as joint:
                 return self._round.joint(admitted, self._computing(admitted, joint), now)
             case EncryptedQuestion():
                 return self._round.encrypted(admitted, self._p.encrypted(admitted.study), now)
-            case SplitQuestion():
+            case SplitQuestion(masked=None):
                 self._journal_enclaves(admitted, now)
                 return self._round.split(admitted, self._p.me, self._p.signing, now)
+            case SplitQuestion(masked=Start() as masked):
+                self._journal_enclaves(admitted, now)
+                self._journal_tickets(admitted, masked, now)
+                side = self._p.side(admitted.study)
+                return self._round.masked_split(admitted, side, self._p.me, self._p.signing, now)
             case OwnQuestion():
                 return self._round.own(admitted, now)
         raise AssertionError("the gate admits no other question")
+
+    def _journal_tickets(self, admitted: Admitted, start: Start, now: int) -> None:
+        """The tickets that a message 0 names are burnt, whoever answers."""
+        burnt = [TicketBurnt(admitted.study.study, ticket, "named") for ticket in named_tickets(start)]
+        self._p.journal.append_all(burnt, now)
 
     def _journal_enclaves(self, admitted: Admitted, now: int) -> None:
         """Which software, by whose word, gets a share of the answer; before any of it leaves."""

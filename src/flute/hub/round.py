@@ -14,23 +14,26 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from flute.algorithms.contract import JointAlgorithm, StepShape
-from flute.algorithms.registry import algorithm_for
+from flute.algorithms.contract import JointAlgorithm, OwnCode, StepShape
 from flute.data.dataset import Dataset
 from flute.data.source import RecordSource
 from flute.data.variables import Array
 from flute.enclaves import hub as enclaves
-from flute.errors import MisuseError, ProtocolAbortedError
+from flute.enclaves.combined import split_masked
+from flute.errors import MisuseError, OutOfOrder, ProtocolAbortedError
 from flute.hub.gate import Admitted, fields_of
+from flute.hub.own_code import own_rows
+from flute.hub.stops import Stops
 from flute.hub.store import HubStore
 from flute.ledger.budget import Reservation
 from flute.ledger.entries import RecordSourceOpened
 from flute.ledger.heads import write_head_line
 from flute.ledger.journal import Journal
 from flute.messages.answer import EncryptedAnswer, JointBegun, MaskedAnswer, OwnTotal, Receipt, SplitAnswer
-from flute.messages.question import EncryptedQuestion, SecureQuestion
+from flute.messages.question import EncryptedQuestion, SecureQuestion, SplitQuestion
 from flute.messages.talk import Said
 from flute.primitives.keys import SigningKey
+from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
 from flute.study.encrypted import EncryptedSide
 from flute.study.jointly import Work, computed, summed
@@ -47,7 +50,8 @@ Entropy = Callable[[int], bytes]
 class Round:
     """Computes answers to admitted questions. Holds no records between calls."""
 
-    def __init__(self, store: HubStore, journal: Journal, sources: Sources, entropy: Entropy) -> None:
+    def __init__(self, store: HubStore, journal: Journal, sources: Sources, entropy: Entropy, stops: Stops) -> None:
+        self._stops = stops
         self._store = store
         self._journal = journal
         self._sources = sources
@@ -98,6 +102,24 @@ class Round:
         boxes = enclaves.split(admitted.enclaves, vector, me=me, bounds=admitted.price.bounds, key=key, rand=rand)
         return SplitAnswer(boxes, self._receipt(admitted.reservation))
 
+    def masked_split(self, admitted: Admitted, side: HubSide, me: str, key: SigningKey, now: int) -> SplitAnswer:
+        """This hub's covered vector under masks, in one share for each enclave that the gate accepted.
+
+        The message that plan secagg sends stays here, its hash included: whoever knew the masks could try out answers
+        by that. `side` has stored the vector before this returns; a hub that is interrupted answers a new round only.
+        """
+        asked, chosen = admitted.opened.body, admitted.enclaves
+        if not isinstance(asked, SplitQuestion) or asked.masked is None or chosen is None:
+            raise MisuseError("Nothing is split for enclaves that were not appraised, or masked without a message 0.")
+        _require_unanswered(admitted.reservation)
+        question = step_digest(asked.agreement, asked.question, asked.step, asked.attempt, asked.parameters)
+        if side.begin(asked.masked, question, admitted.price.layout) is not None:
+            raise OutOfOrder(f"{me} has answered under these masks before; a vector is split once.")
+        masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)), admitted.price.bounds)
+        rand = self._entropy(enclaves.rand_size(chosen.start.terms))
+        boxes = split_masked(chosen, masked.vector, me=me, key=key, rand=rand)
+        return SplitAnswer(boxes, self._receipt(admitted.reservation))
+
     def own(self, admitted: Admitted, now: int) -> OwnTotal:
         """This hub's own sum, under its own noise alone."""
         stored = self._store.own_answer(admitted.release)
@@ -132,10 +154,13 @@ class Round:
         shape = admitted.price.shape
         algorithm = algorithm_for(admitted.question.what)
         try:
+            if isinstance(algorithm, OwnCode):
+                stop = self._stops.of(admitted.agreement.study)
+                return own_rows(algorithm, admitted.question, admitted.agreement.setting, data, stop)
             updates = algorithm.update(
                 admitted.question.what, admitted.agreement.setting, admitted.step, admitted.parameters, data
             )
-        except MisuseError:
+        except (MisuseError, ProtocolAbortedError):
             raise
         except Exception:
             LOG.exception("step %s of %s failed; it enters the sum as zero", shape.name, admitted.question.id)

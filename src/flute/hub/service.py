@@ -7,26 +7,31 @@ lock. Every step is idempotent: a message that a crash cut short is delivered ag
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from dataclasses import dataclass
 
 import msgspec
 from msgspec import Struct
 
-from flute.defaults import MAX_TEXT_CHARS
+from flute.defaults import MAX_TEXT_CHARS, MAX_WAITING_MESSAGES
 from flute.errors import (
     BadMessageError,
+    ChannelError,
     Equivocation,
     EvidenceError,
     FluteError,
     NotInRoster,
+    NotPossible,
     ProtocolAbortedError,
     Refusal,
     WrongStudy,
 )
+from flute.hub.consents import Consents
 from flute.hub.gate import Gate, release_id
 from flute.hub.parts import COORDINATOR, NO_DIGEST, Parts
 from flute.hub.protocol import Protocol
+from flute.hub.stops import Stops
 from flute.hub.store import StudyEntry
 from flute.ledger.budget import Outcome
 from flute.ledger.entries import (
@@ -75,6 +80,7 @@ ACCEPTS = bodies(
     OwnQuestion, SurvivorsSaid, EchoesSaid, RoundClosed, StudyClosed,
 )  # fmt: skip
 TALK_ONLY = bodies(Heard)
+STOP_ONLY = bodies(StudyClosed)
 _ANSWERED_AT_ONCE = SecureQuestion | EncryptedQuestion | SplitQuestion | OwnQuestion
 """A question whose answer leaves as the reply to it; that of a computation among hubs leaves when it ends."""
 ROSTER_ONLY = bodies(RosterFiles)
@@ -96,8 +102,10 @@ class HubService:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self.lock = threading.RLock()
+        self.consents = Consents(parts)
         self._gate = Gate(parts.me, parts.sealing, parts.store, parts.ledger, lambda: parts.trust.roster, parts.roots)
-        self._protocol = Protocol(parts, self._gate)
+        self._stops = Stops()
+        self._protocol = Protocol(parts, self._gate, self._stops)
 
     @property
     def parts(self) -> Parts:
@@ -106,16 +114,42 @@ class HubService:
     # --- messages ---------------------------------------------------------------------------------
 
     def serve(self, stop: threading.Event) -> None:
-        """Deal with messages until told to stop."""
+        """Deal with messages until told to stop. They are taken in by another thread, see `stops`."""
+        taken: queue.Queue[Delivery] = queue.Queue(MAX_WAITING_MESSAGES)
+        threading.Thread(target=self.take_in, args=(taken, stop), name="intake of messages", daemon=True).start()
         while not stop.is_set():
-            delivery = self._p.channel.receive(timeout_s=0.5)
-            if delivery is None:
+            try:
+                delivery = taken.get(timeout=0.5)
+            except queue.Empty:
                 continue
             try:
                 self.deal(delivery)
             except Exception:  # a full disk, say: nothing left, nothing is forgotten, and it is tried again
                 LOG.exception("a message could not be answered")
                 stop.wait(_AFTER_FAILURE_S)
+
+    def take_in(self, taken: queue.Queue[Delivery], stop: threading.Event) -> None:
+        """Messages from the channel, in the order in which they come, until told to stop."""
+        while not stop.is_set():
+            try:
+                delivery = self._p.channel.receive(timeout_s=0.5)
+            except ChannelError:
+                LOG.exception("no message can be taken in")
+                stop.wait(_AFTER_FAILURE_S)
+                continue
+            if delivery is not None:
+                self._heed_stop(delivery.body)
+                _put(taken, delivery, stop)
+
+    def _heed_stop(self, raw: bytes) -> None:
+        """Where it is the coordinator's word that a study is stopped, whatever is busy with that study ends. The
+        message itself waits its turn, and is checked again then."""
+        try:
+            if parse_envelope(raw).header.kind == "study-closed":
+                opened = self._gate.open(raw, STOP_ONLY, self._p.now())
+                self._stops.stop(opened.header.study)
+        except FluteError:
+            return
 
     def deal(self, delivery: Delivery) -> None:
         """One message. Its reply is stored, then sent, and only then is the message forgotten."""
@@ -168,10 +202,6 @@ class HubService:
                 return self._proposed(proposal, now)
             case TicketCall() as call:
                 return self._protocol.ticket(opened, call, now)
-            case (
-                SecureQuestion() | JointQuestion() | EncryptedQuestion() | SplitQuestion() | OwnQuestion() as question
-            ):
-                return self._question(opened, question, len(raw), now)
             case SurvivorsSaid() as said:
                 return self._protocol.survivors(opened, said, now)
             case EchoesSaid() as said:
@@ -208,7 +238,19 @@ class HubService:
         )
         self._p.journal.append(StudyProposed(agreement.study, digest, agreement.researcher), now)
         self._p.store.put_study(entry)
-        return None
+        return self._follow(entry, now)
+
+    def _follow(self, entry: StudyEntry, now: int) -> Struct | None:
+        """The decision where the study follows one that a steward has read; else it waits for its own."""
+        try:
+            granted = self.consents.followed(entry, now)
+        except NotPossible:
+            LOG.info("study %s could follow another, but the dataset does not serve it", entry.study)
+            return None
+        if granted is None:
+            return None
+        self._p.store.put_study(granted)
+        return self._p.decision(granted)
 
     def _closed(self, closed: StudyClosed, now: int) -> None:
         """The study ended: its keys and unused tickets are erased, what was journaled stays."""
@@ -219,6 +261,7 @@ class HubService:
             self._p.store.put_study(msgspec.structs.replace(entry, state="closed"))
         self._p.store.erase_member(closed.study)
         self._protocol.drop_study(closed.study)
+        self._stops.forget(closed.study)
         self._p.journal.append(StudyClosedLine(closed.study, closed.state, closed.why), now)
 
     # --- rounds ---------------------------------------------------------------------------------------
@@ -296,6 +339,15 @@ class HubService:
             raise Equivocation(
                 f"{self._p.me} was told another total of this release before; the journal holds what was said first."
             )
+
+
+def _put(taken: queue.Queue[Delivery], delivery: Delivery, stop: threading.Event) -> None:
+    """Waits for room; what finds none before the end stays in the mailbox and comes again."""
+    while not stop.is_set():
+        try:
+            return taken.put(delivery, timeout=0.5)
+        except queue.Full:
+            continue
 
 
 @dataclass(frozen=True, slots=True)

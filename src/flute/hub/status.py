@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import flute
-from flute.algorithms.registry import code_digest
 from flute.dp.odds import exact_sentence, odds, odds_sentence
 from flute.errors import OutOfOrder
+from flute.hub import own_code
 from flute.hub.parts import Parts
 from flute.hub.store import StudyEntry
 from flute.ledger.budget import Level, Standing
 from flute.primitives.keys import fingerprint
+from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, read_agreement
+from flute.study.cautions import cautions
 from flute.study.check import Checked, checked_agreement
 from flute.study.encrypted import openers
 from flute.study.protection import hub_epsilon, sights
-from flute.study.threats import cautions, guarantees
+from flute.study.threats import promised
 
 
 def hub_status(parts: Parts) -> dict[str, Any]:
@@ -100,9 +102,10 @@ def agreement_view(checked: Checked, hub: str) -> dict[str, Any]:
                 "assumes": c.assumes,
                 "residual": c.residual,
             }
-            for c in guarantees(agreement.mode, agreement.plan)
+            for c in promised(agreement)
         ],
         "cautions": list(cautions(agreement)),
+        "own_code": own_code.shown(agreement),
         "onlookers": [
             {"who": s.who, "epsilon": s.epsilon, "says": s.says} for s in sights(agreement, checked.prices)
         ],

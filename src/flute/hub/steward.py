@@ -7,19 +7,14 @@ import threading
 import msgspec
 from msgspec import Struct
 
-from flute.errors import ExactNotAllowed, NoConsent, NotPossible
+from flute.errors import NoConsent, NotPossible
 from flute.hub.changes import Changes
+from flute.hub.consents import Consents
 from flute.hub.gate import study_ceilings
 from flute.hub.parts import COORDINATOR, Parts
-from flute.hub.round import floor_holds
-from flute.hub.store import DatasetEntry, HubPolicy, Part, StudyEntry
+from flute.hub.store import HubPolicy, Part, StudyEntry
 from flute.ledger.charge import Amount, Place
-from flute.ledger.entries import (
-    ConsentDenied,
-    ConsentGranted,
-    ConsentWithdrawn,
-    RecordSourceOpened,
-)
+from flute.ledger.entries import ConsentDenied, ConsentWithdrawn
 from flute.study.agreement import Agreement, read_agreement
 from flute.study.protection import budget_of
 
@@ -27,25 +22,37 @@ from flute.study.protection import budget_of
 class Steward:
     """Shares the service's lock: no decision falls in the middle of a message."""
 
-    def __init__(self, parts: Parts, lock: threading.RLock) -> None:
+    def __init__(self, parts: Parts, lock: threading.RLock, consents: Consents) -> None:
         self._p = parts
         self.lock = lock
+        self._consents = consents
         self.changes = Changes(parts, lock)
 
     # --- studies ------------------------------------------------------------------------------------
 
-    def decide(self, study: str, *, grant: bool, person: str, reason: str = "") -> StudyEntry:
+    def decide(self, study: str, *, grant: bool, person: str, reason: str = "", alike: float = 0.0) -> StudyEntry:
         """The steward's decision on a proposed study; it is journaled, stored and sent.
 
+        alike: above 0: private studies alike this one are granted unread from now on, up to that epsilon in all
+        (`hub.standing`); can be said of a granted study as well.
         Raises: WrongStudy: nothing such was proposed. NotPossible: the dataset is not here or lacks fields.
         """
         with self.lock:
             now = self._p.now()
             entry = self._p.store.study(study)
+            if grant and alike:
+                self._consents.standing.require_may(entry, alike)
+            if grant and alike and entry.state == "granted":
+                self._consents.standing.let_stand(study, alike, person=person)
+                return entry
             if entry.state not in ("proposed", "denied"):
                 raise NoConsent(f"Study {study} is {entry.state} here; there is nothing to decide.")
-            decided = self._granted(entry, person, now) if grant else self._denied(entry, person, reason, now)
+            decided = (
+                self._consents.granted(entry, person, now) if grant else self._denied(entry, person, reason, now)
+            )
             self._p.store.put_study(decided)
+            if grant and alike:
+                self._consents.standing.let_stand(study, alike, person=person)
             self._tell(self._p.decision(decided), study, now)
             return decided
 
@@ -56,54 +63,20 @@ class Steward:
             entry = self._p.store.study(study)
             if entry.state != "granted":
                 raise NoConsent(f"Study {study} is {entry.state} here; there is no consent to withdraw.")
-            self._p.journal.append(ConsentWithdrawn(study, entry.digest, person, reason), now)
+            line = ConsentWithdrawn(study, entry.digest, person, reason)
+            self._p.journal.append(line, now)
+            self._consents.standing.take(line)
             withdrawn = msgspec.structs.replace(entry, state="withdrawn", decided_at=now)
             self._p.store.put_study(withdrawn)
             self._p.store.erase_member(study)
             self._tell(self._p.decision(withdrawn), study, now)
             return withdrawn
 
-    def _granted(self, entry: StudyEntry, person: str, now: int) -> StudyEntry:
-        agreement = read_agreement(entry.agreement)
-        dataset = self._p.store.dataset(agreement.dataset)
-        held = {v.name for v in dataset.variables}
-        lacking = sorted(set(agreement.fields()) - held)
-        if lacking:
-            raise NotPossible(
-                f"Dataset {dataset.name} has no {', '.join(lacking)}; import it with these, or deny the study."
-            )
-        self._require_no_more_patients(agreement, dataset)
-        holds = True
-        if agreement.mode == "exact" and not self._p.store.policy().exact_allowed:
-            raise ExactNotAllowed(
-                f"{self._p.me} does not allow exact results, so study {entry.study} cannot be granted; its owner can "
-                "allow them first (flute hub policy --exact), or the study can be denied."
-            )
-        if agreement.mode == "exact":
-            holds = self._judge_floor(entry.study, agreement, dataset.snapshot, now)
-        self._p.journal.append(ConsentGranted(entry.study, entry.digest, dataset.snapshot, person), now)
-        return msgspec.structs.replace(
-            entry, state="granted", snapshot=dataset.snapshot, floor_holds=holds, decided_at=now
-        )
-
-    def _require_no_more_patients(self, agreement: Agreement, dataset: DatasetEntry) -> None:
-        """The room that sums have follows from a public bound; more patients could overflow it.
-
-        Raises: NotPossible: the frozen dataset has more. The steward sees that, before any consent."""
-        found = self._p.sources(dataset.snapshot).size()
-        if found > agreement.max_patients:
-            raise NotPossible(
-                f"Dataset {dataset.name} has {found} patients, and study {agreement.study} allows a hub "
-                f"{agreement.max_patients} (max_patients). Its researcher has to propose it with a larger number."
-            )
-
-    def _judge_floor(self, study: str, agreement: Agreement, snapshot: bytes, now: int) -> bool:
-        """One look, one yes or no, before any answer; no question is asked again on account of it."""
-        names = agreement.fields()
-        self._p.journal.append(RecordSourceOpened(study, "floor", b"", snapshot, names), now)
-        variables = agreement.setting.variables
-        data = self._p.sources(snapshot).open([variables[n].variable for n in names])
-        return floor_holds(agreement, data, self._p.store.policy().floor)
+    def end_following(self, study: str, *, person: str, reason: str = "") -> StudyEntry:
+        """Raises: NoConsent: nothing follows that study."""
+        with self.lock:
+            self._consents.standing.end(study, person=person, reason=reason)
+            return self._p.store.study(study)
 
     def _denied(self, entry: StudyEntry, person: str, reason: str, now: int) -> StudyEntry:
         self._p.journal.append(ConsentDenied(entry.study, entry.digest, person, reason), now)

@@ -64,6 +64,8 @@ class HubPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     floor: Annotated[int, Meta(ge=1)] = DISCLOSURE_FLOOR
     hidden: tuple[Name, ...] = ()
     """Variables that no study may use."""
+    own_code_allowed: bool = False
+    """Whether researchers' own code may run here, in the sandbox, once a steward has read and granted it."""
 
     @property
     def sentence(self) -> str:
@@ -73,7 +75,8 @@ class HubPolicy(Struct, frozen=True, forbid_unknown_fields=True):
         return (
             f"epsilon at most {self.epsilon:g} a study, {self.epsilon_catalogue:g} a dataset's catalogue entry and "
             f"{self.epsilon_all:g} a dataset in all, at delta {self.delta:g}; "
-            f"{exact}; no exact count under {self.floor} persons; hidden: {', '.join(self.hidden) or 'nothing'}."
+            f"{exact}; no exact count under {self.floor} persons; hidden: {', '.join(self.hidden) or 'nothing'}"
+            f"{'; own code of researchers allowed' if self.own_code_allowed else ''}."
         )
 
 
@@ -85,8 +88,13 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_policy(policy: HubPolicy) -> bytes:
-    """Canonical bytes: one encoding, whatever way its numbers were typed (3 or 3.0)."""
-    return msgspec.msgpack.encode(msgspec.convert(msgspec.to_builtins(policy), HubPolicy))
+    """Canonical bytes: one encoding, whatever way its numbers were typed (3 or 3.0).
+
+    What came later and is not used is left out, so that policies journaled before have the digest they had."""
+    said = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(policy), HubPolicy))
+    if not policy.own_code_allowed:
+        del said["own_code_allowed"]
+    return msgspec.msgpack.encode(said)
 
 
 def policy_digest(policy: HubPolicy) -> bytes:
@@ -110,6 +118,7 @@ def wider(new: HubPolicy, old: HubPolicy) -> tuple[str, ...]:
             new.exact_allowed and new.max_numbers > old.max_numbers,
             f"{new.max_numbers} exact numbers, {old.max_numbers} so far",
         ),
+        (new.own_code_allowed and not old.own_code_allowed, "own code of researchers"),
         (new.floor < old.floor, f"a disclosure floor of {new.floor}, {old.floor} so far"),
         (bool(shown), f"{', '.join(shown)}, hidden so far"),
     ]  # fmt: skip
@@ -127,6 +136,7 @@ def narrower(one: HubPolicy, other: HubPolicy) -> HubPolicy:
         max_numbers=min(one.max_numbers, other.max_numbers),
         floor=max(one.floor, other.floor),
         hidden=tuple(sorted({*one.hidden, *other.hidden})),
+        own_code_allowed=one.own_code_allowed and other.own_code_allowed,
     )
 
 

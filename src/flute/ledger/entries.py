@@ -61,6 +61,48 @@ class ConsentGranted(Line, frozen=True, tag="consent-granted"):
         return f"{self.person} granted study {self.study}, agreement {short(self.agreement)}."
 
 
+class ConsentFollowed(Line, frozen=True, tag="consent-followed"):
+    """A study was granted unread. `alike`: the study on account of which; `person`: who let others follow that."""
+
+    study: StudyId
+    agreement: Digest
+    snapshot: Digest
+    person: PartyId
+    alike: StudyId
+
+    def says(self) -> str:
+        return (
+            f"Study {self.study}, agreement {short(self.agreement)}, was granted unread: {self.person} lets studies "
+            f"alike {self.alike} follow it."
+        )
+
+
+class ConsentStands(Line, frozen=True, tag="consent-stands"):
+    """`epsilon`: of all alike studies together, the first included, at its delta. `until`: Unix seconds."""
+
+    study: StudyId
+    agreement: Digest
+    person: PartyId
+    epsilon: Annotated[float, Meta(gt=0, le=100)]
+    until: Seconds
+
+    def says(self) -> str:
+        return (
+            f"{self.person} lets private studies alike {self.study} be granted unread, up to epsilon "
+            f"{self.epsilon:g} in all."
+        )
+
+
+class ConsentStandsNoMore(Line, frozen=True, tag="consent-stands-no-more"):
+    study: StudyId
+    person: PartyId
+    reason: Text
+
+    def says(self) -> str:
+        why = self.reason or "no reason given"
+        return f"{self.person} lets no further study follow {self.study} unread: {why}"
+
+
 class ConsentDenied(Line, frozen=True, tag="consent-denied"):
     study: StudyId
     agreement: Digest
@@ -281,6 +323,7 @@ class PersonAct(Line, frozen=True, tag="person-act"):
 Entry = (
     ServiceStarted | Imported | ByHand | PersonWithdrawn | SnapshotReplaced | QualityAlarm
     | StudyProposed | ConsentGranted | ConsentDenied | ConsentWithdrawn | StudyClosed
+    | ConsentFollowed | ConsentStands | ConsentStandsNoMore
     | QuestionReceived | Refused | Reserved | Settled | RecordSourceOpened | Released | Resent | ProtocolStep
     | EvidenceAccepted
     | TicketDealt | TicketBurnt | KeyMade | KeyErased | PolicySet | RosterAccepted | PersonAct

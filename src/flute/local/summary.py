@@ -30,7 +30,7 @@ from flute.report.model import (
 from flute.study.agreement import Agreement
 from flute.study.check import check_study
 from flute.study.release import ReleaseReceipt
-from flute.study.threats import guarantees
+from flute.study.threats import promised
 
 FIELDS: Final = {
     "proposal": "the study agreement, signed by the researcher",
@@ -43,6 +43,8 @@ FIELDS: Final = {
     "echo-answer": "a signature over that list",
     "echoes-said": "every hub's signature",
     "shares-answer": "shares of the masks' seeds, a ticket for a later round",
+    "split-question": "the question's id and parameters, evidence of the enclaves; with masks, all tickets",
+    "split-answer": "one share for each enclave, sealed to it; the journal's receipt",
     "joint-question": "the question's id and parameters",
     "joint-begun": "a public key for this computation; the journal's receipt",
     "talk-said": "boxes sealed to the other hubs, indistinguishable from random numbers",
@@ -130,10 +132,7 @@ def _study(agreement: Agreement, outcome: Outcome) -> StudyReport:
             HubConditionsReport(hub, c.legal_basis, c.ethics_approval, c.retain_until)
             for hub, c in sorted(agreement.conditions.items())
         ),
-        cells=tuple(
-            ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test)
-            for c in guarantees(agreement.mode, agreement.plan)
-        ),
+        cells=tuple(ThreatCell(c.parties, c.enclaves, c.holds, c.because, c.test) for c in promised(agreement)),
         questions=tuple(
             QuestionReport(q.id, str(q.what.__struct_config__.tag), q.scope, q.share or None)
             for q in agreement.questions

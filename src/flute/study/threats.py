@@ -8,14 +8,13 @@ A verdict stands for a row where enclaves play no part, and for a cell where the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from flute.algorithms.contract import Mode
-from flute.defaults import MAX_PATIENTS, MIN_HUBS
 from flute.primitives.keys import digest
-from flute.study.agreement import Agreement, PlanChoice
+from flute.study.agreement import Agreement, PlanChoice, Question
 
 Party = Literal["H", "P", "D"]
 Enclave = Literal["N", "S", "A"]
@@ -71,6 +70,17 @@ _POISONED: Final = Verdict(
     _ADVERSARY + "test_attacks_poisoning.py",
 )
 _POISONED_EXACT: Final = replace(_POISONED, because="As in private mode: a hub that lies moves the result.")
+_OUTVOTED: Final = Verdict(
+    True,
+    "Every question of this study gives every hub one vote, however many patients it has, and opens nothing but the "
+    "median of the votes: each number lies between honest hubs' own ones, whatever the others put in.",
+    "Fewer than half of the hubs that vote have poisoned data, and fewer than half cheat while they compute.",
+    "Nobody is named. A false hub chooses which of the honest votes next to the middle opens, and can lower the "
+    "number of votes by abstaining. Where hospitals differ much, the median moves further.",
+    _ADVERSARY + "test_models_robust.py",
+)
+_OUTVOTING: Final = frozenset({"robust-model"})
+"""Algorithms in which hubs in a minority cannot drag the result, under plan mpc."""
 _SUBTRACTION: Final = (
     "colluding hubs subtract their own from an exact total and see the sum "
     "of the rest. Only the fixed list of questions and the floor limit what that tells."
@@ -233,74 +243,98 @@ _ENCLAVE: Final[dict[tuple[Mode, Party], Verdict]] = {
     ),
     ("exact", "D"): _POISONED_EXACT,
 }
-_TABLES: Final = {"secagg": _SECAGG, "mpc": _MPC, "threshold-he": _THRESHOLD, "enclave": _ENCLAVE}
+
+_COMBINED_TEST: Final = _ADVERSARY + "test_enclaves_combined.py"
+_ALL_NEEDED: Final = "Any hub and any enclave can stop a round, and the budget of that round is spent."
+_COMBINED_N: Final = Verdict(
+    True,
+    "If all enclaves are malicious they see masked answers, which is what plan secagg shows its coordinator: masks "
+    "open only what a threshold of hubs signed for, and the noise of the honest hubs alone is what is charged.",
+    "No more hubs collude than the agreement names; the roster's owners are not outvoted.",
+    "A cheating hub, or all enclaves together, can spoil a total unseen, as far as max_patients at every hub would "
+    "allow. " + _ALL_NEEDED,
+    _COMBINED_TEST,
+)
+_COMBINED: Final[dict[tuple[Mode, Party], Verdict]] = {
+    ("private", "H"): Verdict(
+        True,
+        "Hubs mask their answers, and split what is masked among enclaves: no party and no enclave sees more than "
+        "the total of all hubs, covered by the noise of all of them. Masks or one honest enclave would do alone.",
+        "X25519, AES-256 and SHA-256 are sound; each hub's chance comes from its operating system. No enclave has to "
+        "be trusted.",
+        _ALL_NEEDED,
+        _COMBINED_TEST,
+    ),
+    ("private", "P"): Verdict(
+        True,
+        "An answer stays closed as long as either holds: masks open only what a threshold of hubs signed for, and an "
+        "honest enclave adds up the parts of all hubs or none, once. The noise of the honest hubs alone is what is "
+        "charged.",
+        "No more hubs collude than the agreement names; the roster's owners are not outvoted.",
+        "If more hubs collude, an honest enclave still keeps every single answer closed, but the noise on the sum of "
+        "the others is less than what was charged. A malicious enclave can stop a round; a total that it changed is "
+        "noticed, unless a hub helps it. A cheating hub can spoil a total unseen, as far as max_patients at every "
+        "hub would allow. " + _STOPS,
+        _COMBINED_TEST,
+    ),
+    ("private", "D"): _POISONED,
+    ("exact", "H"): Verdict(
+        True,
+        "Answers are masked and split among enclaves, and every party sees only exact totals of all hubs; no epsilon "
+        "bounds what they tell about a patient.",
+        "As in private mode; and that the fixed list of questions was read before it was agreed to.",
+        "Exact totals of many questions can be combined. " + _ALL_NEEDED,
+        _COMBINED_TEST,
+    ),
+    ("exact", "P"): Verdict(
+        False,
+        "No single hub's answer opens while the masks or one enclave hold, but " + _SUBTRACTION,
+        "No more hubs collude than the agreement names, or at least one enclave is honest.",
+        "Whoever colludes with all hubs but two knows the sum of those two.",
+        _COMBINED_TEST,
+    ),
+    ("exact", "D"): _POISONED_EXACT,
+}
+_TABLES: Final = {
+    "secagg": _SECAGG, "mpc": _MPC, "threshold-he": _THRESHOLD, "enclave": _ENCLAVE, "secagg-enclave": _COMBINED,
+}  # fmt: skip
 
 
-def verdict(plan: PlanChoice, mode: Mode, parties: Party, enclaves: Enclave) -> Verdict:
+def outvotes(questions: Iterable[Question]) -> bool:
+    """Whether no question of a study can be dragged by a minority of hubs with poisoned data."""
+    return all(question.what.__struct_config__.tag in _OUTVOTING for question in questions)
+
+
+def verdict(plan: PlanChoice, mode: Mode, parties: Party, enclaves: Enclave, *, outvoting: bool = False) -> Verdict:
+    if outvoting and parties == "D" and plan.name == "mpc":
+        return _OUTVOTED
     if plan.name == "enclave" and enclaves == "N" and parties != "D":
         return _ENCLAVE_N
+    if plan.name == "secagg-enclave" and (mode, parties, enclaves) == ("private", "P", "N"):
+        return _COMBINED_N
     if plan.name == "secagg" and not plan.echo and (mode, parties) == ("private", "P"):
         return _WITHOUT_ECHO
     return _TABLES[plan.name][mode, parties]
 
 
-def guarantees(mode: Mode, plan: PlanChoice) -> tuple[Cell, ...]:
-    """The nine cells, row by row."""
-    return tuple(_cell(mode, plan, p, e) for p in PARTIES for e in ENCLAVES)
-
-
-def _cell(mode: Mode, plan: PlanChoice, parties: Party, enclaves: Enclave) -> Cell:
-    v = verdict(plan, mode, parties, enclaves)
-    return Cell(
-        plan.name, mode, PARTIES[parties], ENCLAVES[enclaves], v.holds, v.because, v.assumes, v.residual, v.test
+def guarantees(mode: Mode, plan: PlanChoice, *, outvoting: bool = False) -> tuple[Cell, ...]:
+    """The nine cells, row by row. outvoting: see `outvotes`."""
+    verdicts = {(p, e): verdict(plan, mode, p, e, outvoting=outvoting) for p in PARTIES for e in ENCLAVES}
+    return tuple(
+        Cell(plan.name, mode, PARTIES[p], ENCLAVES[e], v.holds, v.because, v.assumes, v.residual, v.test)
+        for (p, e), v in verdicts.items()
     )
 
 
-def guarantees_digest(mode: Mode, plan: PlanChoice) -> bytes:
+def promised(agreement: Agreement) -> tuple[Cell, ...]:
+    """The nine cells of one study."""
+    return guarantees(agreement.mode, agreement.plan, outvoting=outvotes(agreement.questions))
+
+
+def guarantees_digest(mode: Mode, plan: PlanChoice, questions: Iterable[Question]) -> bytes:
     """Names what was promised, word for word: an agreement carries it, so nobody consents to another table."""
     parts: list[bytes] = []
-    for cell in guarantees(mode, plan):
+    for cell in guarantees(mode, plan, outvoting=outvotes(questions)):
         words = (cell.parties, cell.enclaves, cell.because, cell.assumes, cell.residual)
         parts += [bytes([cell.holds]), *(word.encode() for word in words)]
     return digest(b"flute/guarantees/v1", *parts)
-
-
-def cautions(agreement: Agreement) -> Sequence[str]:
-    """What whoever consents should know besides the cells, in plain words."""
-    n, plan = len(agreement.hubs), agreement.plan
-    said = [
-        "Any hub can stop a round, even after the coordinator has seen the total, and the budget of that round is "
-        "spent.",
-        "A condition that only one hub's patients meet shows that hub's sum.",
-    ]
-    if n == MIN_HUBS:
-        said.insert(
-            0,
-            "With three hubs, one that cheats sees the sum of the other two; if two work together, only the noise "
-            "protects the third." if agreement.mode == "private" else
-            "With three hubs, one that subtracts its own answer sees the exact sum of the other two.",
-        )  # fmt: skip
-    if agreement.max_patients >= MAX_PATIENTS:
-        said.append(
-            f"Nothing says how many patients a hub has, so one that cheats may weigh as much as {MAX_PATIENTS:,}: "
-            "'max_patients' in the study file bounds that."
-        )
-    if plan.dropouts:
-        said.append(
-            f"Sums may be opened without up to {plan.dropouts} of the {n} hubs; the noise is scaled for the fewest."
-        )
-    if plan.name == "secagg" and not plan.echo:
-        said.append("Hubs do not sign the set of answers: the coordinator is trusted to tell all of them the same.")
-    if plan.name == "mpc":
-        said.append(
-            f"Computing on shares protects while no more than {plan.colluding} of the {n} hubs work together; one "
-            "more, and they see every hub's answer, under that hub's own noise alone."
-        )
-    if plan.name == "threshold-he":
-        said.append(f"Any {plan.openers or plan.colluding + 1} of the {n} hubs can open totals, and no fewer.")
-    if plan.name == "enclave":
-        said.append(
-            f"The answers are in the hands of {len(plan.aggregators)} enclaves: {', '.join(plan.aggregators)}. If "
-            f"all of them are malicious and work together, they see each hub's answer."
-        )
-    return tuple(said)
