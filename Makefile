@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOF ?=
 
-.PHONY: demo test test-sof check radiomics bench soak lock clean
+.PHONY: demo lab test test-sof check radiomics bench soak lock clean
 
 $(BIN)/flute: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ $(VENV)/.dev: $(BIN)/flute constraints-dev.txt
 demo: $(BIN)/flute
 	$(BIN)/flute demo
 
+lab: $(VENV)/.dev  # JupyterLab with FLUTE's notebooks
+	$(BIN)/flute lab
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,8 +30,9 @@ check: $(VENV)/.dev
 radiomics: $(VENV)/.dev  # source only: needs a compiler, so `make test` does without where it is missing
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-radiomics.txt
 
-test: check
-	$(BIN)/python -m pytest
+test: check  # what starts federations and wants the machine for itself comes last, one after the other
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/federation --ignore=tests/adversary
+	$(BIN)/python -m pytest tests/federation tests/adversary
 
 test-sof: $(VENV)/.dev  # the SQL-on-FHIR suite's own files: SOF=DIR with its tests/ in it
 	@test -d "$(SOF)" || { echo "Say where the suite lies: make test-sof SOF=DIR"; exit 2; }

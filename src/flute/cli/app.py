@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "requirements": ("requirements", "requirements"),
     "threats": ("threats", "threats"),
     "attack": ("attack", "attack"),
+    "lab": ("lab", "lab"),
 }
 
 

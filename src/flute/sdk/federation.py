@@ -1,0 +1,201 @@
+"""Where studies run: the same script against a simulator, processes of this machine, or real hubs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flute.defaults import MAX_PATIENTS
+from flute.errors import MisuseError
+from flute.sdk.connected import ConnectedPlace
+from flute.sdk.extras import frame
+from flute.sdk.pages import heading, page, table
+from flute.sdk.place import Place
+from flute.sdk.processes import LocalPlace
+from flute.sdk.running import Running
+from flute.sdk.simulator import SimulatorPlace
+from flute.sdk.study import Study, attached
+from flute.sdk.terms import (
+    Budget,
+    Conditions,
+    Exact,
+    Terms,
+    conditions_of,
+    default_period,
+    named,
+    plan_of,
+    protection_of,
+    variables_of,
+)
+from flute.sdk.variables import Declared, Variables
+
+OWN_EPSILON = 10.0
+"""What simulated and local hubs allow over their records in all: room for an afternoon's tries, still a bound."""
+OWN_NUMBERS = 1_000_000
+"""Exact numbers that they allow in all; the records are the researcher's own."""
+Records = Mapping[str, Any]
+
+
+class Federation:
+    """Close it, or use it in a `with` block, where it was made for this notebook alone."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        return self.place.hubs
+
+    def catalogue(self) -> Catalogue:
+        """Datasets that can be asked about, with their variables."""
+        return Catalogue(self.place.catalogue())
+
+    def study(
+        self,
+        name: str,
+        *,
+        title: str | None = None,
+        purpose: str,
+        variables: Mapping[str, Declared] | str | None = None,
+        budget: Budget | float | None = None,
+        exact: Exact | bool | None = None,
+        plan: str | Mapping[str, Any] = "secagg",
+        conditions: Conditions | Mapping[str, Conditions] | None = None,
+        hubs: Sequence[str] | None = None,
+        dataset: str = "records",
+        missing: str = "drop",
+        period: tuple[date | str, date | str] | None = None,
+        max_patients: int = MAX_PATIENTS,
+    ) -> Study:
+        """A study with these terms; nothing is proposed yet. Elements mean what they mean in a study file.
+
+        Opened again under the same name and terms, it knows its earlier runs.
+        Raises: MisuseError, StudyFileError: what cannot be, and what to write instead."""
+        chosen = named(hubs, "hubs") if hubs is not None else self.place.hubs
+        terms = Terms(
+            name=name,
+            title=title or name,
+            purpose=purpose,
+            researcher=self.place.researcher,
+            hubs=tuple(sorted(chosen)),
+            conditions=conditions_of(conditions, self.place.conditions),
+            period=period or default_period(datetime.now(UTC).date()),
+            variables=variables_of(variables, None),
+            protection=protection_of(budget, exact),
+            plan=plan_of(plan),
+            dataset=dataset,
+            missing=missing,
+            max_patients=max_patients,
+            simulated=self.place.simulated,
+        )
+        return Study(terms, self.place)
+
+    def attach(self, run: str) -> Running:
+        """A run that was proposed from here before, perhaps by a kernel that is gone. Raises: MisuseError."""
+        return attached(self.place, run)
+
+    def close(self) -> None:
+        self.place.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.place.name} of {', '.join(self.hubs)}>"
+
+    def _repr_html_(self) -> str:
+        runs = [(name, ", ".join(q.id for q in a.questions)) for name, a in sorted(self.place.agreements().items())]
+        return page(
+            heading(f"{self.place.name}: {', '.join(self.hubs)}"), table(("run", "questions"), runs) if runs else ""
+        )
+
+
+class Catalogue(list[dict[str, Any]]):
+    """Entries: hub, dataset, variables, about."""
+
+    def variables(self, dataset: str = "records") -> Variables:
+        """As a study declares them. Raises: MisuseError: no such dataset."""
+        for entry in self:
+            if entry["dataset"] == dataset:
+                return Variables.of(entry["variables"])
+        raise MisuseError(f"There is no dataset {dataset!r} in this catalogue.")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"hub": e["hub"], "dataset": e["dataset"], "variable": v.name, "kind": v.kind, "unit": v.unit,
+             "label": v.label, "low": v.low if v.kind == "number" else None,
+             "high": v.high if v.kind == "number" else None, "levels": ", ".join(v.levels)}
+            for e in self for v in e["variables"]
+        ]  # fmt: skip
+
+    def to_frame(self) -> Any:
+        return frame(self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
+        head = ("hub", "dataset", "variable", "kind", "unit", "label", "levels")
+        return page(heading("Catalogue"), table(head, [[row[name] for name in head] for row in rows]))
+
+
+def simulator(
+    records: Records, *, researcher: str = "me", epsilon: float = OWN_EPSILON, floor: int = 1,
+    simulated: bool | None = None, id_column: str | None = None,
+) -> Federation:  # fmt: skip
+    """Hubs in this process. records: hub to the path of a CSV file or a DataFrame, one row per patient.
+
+    epsilon: what each hub allows in all; floor: least persons behind an exact count; simulated: whether the records
+    are, which all results then say (None: if they are an `example`); id_column: which column names the patient."""
+    return Federation(
+        SimulatorPlace(
+            records,
+            researcher=researcher,
+            epsilon=epsilon,
+            floor=floor,
+            simulated=_are_simulated(records, simulated),
+            id_column=id_column,
+            max_numbers=OWN_NUMBERS,
+        )
+    )
+
+
+def _are_simulated(records: Records, said: bool | None) -> bool:
+    return bool(getattr(records, "simulated", False)) if said is None else said
+
+
+def local(
+    records: Records, *, researcher: str = "me", epsilon: float = OWN_EPSILON, floor: int = 1,
+    simulated: bool | None = None, id_column: str | None = None, folder: str | Path | None = None,
+) -> Federation:  # fmt: skip
+    """Hubs and a coordinator as real processes of this machine, with keys, masks and ledgers; as `simulator` else.
+
+    folder: kept after closing, and taken up again where it holds a federation of these hubs."""
+    return Federation(
+        LocalPlace(
+            records,
+            researcher=researcher,
+            epsilon=epsilon,
+            floor=floor,
+            simulated=_are_simulated(records, simulated),
+            id_column=id_column,
+            folder=None if folder is None else Path(folder).absolute(),
+            max_numbers=OWN_NUMBERS,
+        )
+    )
+
+
+def connect(
+    url: str, *, person: str | Path, federation: str | None = None, hubs: Sequence[str] | None = None,
+    simulated: bool = False,
+) -> Federation:  # fmt: skip
+    """Real hubs behind the coordinator at `url`. person: folder of your key (`flute person init`); hubs: those to
+    ask, by default all that are connected. Raises: PeerUnreachable, KeyFileError, MisuseError."""
+    chosen = None if hubs is None else named(hubs, "hubs")
+    return Federation(ConnectedPlace(url, Path(person), federation=federation, hubs=chosen, simulated=simulated))

@@ -1,0 +1,80 @@
+"""How a run goes, per hub and round: one line in a terminal, a small page in a notebook, nothing in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from flute.sdk.pages import bar, heading, page, table, words
+
+Show = Callable[[Mapping[str, Any], list[dict[str, Any]]], None]
+"""Takes a run's status and its traffic so far."""
+
+
+@contextmanager
+def shown(wanted: bool | None) -> Iterator[Show | None]:
+    """wanted: None: where somebody looks (a notebook, a terminal). Gives None where nothing is to be shown."""
+    display = _notebook()
+    if wanted is False or (wanted is None and display is None and not sys.stderr.isatty()):
+        yield None
+    elif display is not None:
+        yield _in_notebook(display)
+    else:
+        with Console(stderr=True, highlight=False).status("…") as waiting:
+            yield lambda status, _: waiting.update(escape(line(status)))
+
+
+def _notebook() -> Any | None:
+    """IPython's display where a notebook's kernel runs this code."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or type(shell).__name__ != "ZMQInteractiveShell":
+        return None
+    return sys.modules["IPython"].display
+
+
+def _in_notebook(display: Any) -> Show:
+    handle = display.display(display.HTML(page(words("…"))), display_id=True)
+    last = ""
+
+    def show(status: Mapping[str, Any], traffic: list[dict[str, Any]]) -> None:
+        nonlocal last
+        html = status_page(status, traffic)
+        if html != last:
+            last = html
+            handle.update(display.HTML(html))
+
+    return show
+
+
+def line(status: Mapping[str, Any]) -> str:
+    """Where a run stands, in one line."""
+    waiting = sorted(hub for hub, decision in status["consents"].items() if decision == "asked")
+    if status["state"] == "consenting" and waiting:
+        return f"{status['study']}: waiting for the consent of {', '.join(waiting)}"
+    now = status.get("now")
+    doing = (
+        f", {now['question']} step {now['step'] + 1} ({now['state']})" if now and status["state"] == "running" else ""
+    )
+    why = f" ({status['why']})" if status["why"] else ""
+    repeated = f", {status['repeated']} repeated" if status.get("repeated") else ""
+    return (
+        f"{status['study']}: {status['state']}{doing}, {status['done']} of {status['of']} results, "
+        f"{status['rounds']} rounds{repeated}{why}"
+    )
+
+
+def status_page(status: Mapping[str, Any], traffic: list[dict[str, Any]]) -> str:
+    """The same per hub: its decision, and what it sent so far."""
+    rows = []
+    for hub, decision in sorted(status["consents"].items()):
+        sent = [row for row in traffic if row["sender"] == hub]
+        kilobytes = sum(row["bytes"] for row in sent) / 1000
+        rows.append((hub, decision, sum(row["messages"] for row in sent), f"{kilobytes:,.1f} kB"))
+    done = status["done"] / status["of"] if status["of"] else 0.0
+    return page(heading(status["study"]), bar(done, line(status)), table(("hub", "consent", "answers", "sent"), rows))

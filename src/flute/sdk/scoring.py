@@ -1,0 +1,84 @@
+"""Risks of patients in a local frame by a released model: on this machine alone, with the hubs' own code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from flute.algorithms.contract import StudyVariable
+from flute.algorithms.design import design_for, matrix, raw_scaling
+from flute.data.dataset import Dataset
+from flute.data.variables import Array
+from flute.errors import MisuseError
+from flute.questions.registry import REGISTRY
+from flute.sdk.extras import loaded
+from flute.sdk.results import Result
+
+
+def risks(result: Result, frame: Any) -> Array:
+    """float64 [n] in [0, 1]; NaN where the study drops patients with a missing predictor and one is missing.
+
+    Raises: MisuseError: no model, a column is absent, or the model has no parameters to score with."""
+    what, setting = result.spec, result.agreement.setting
+    scorer = REGISTRY[type(what)].scorer
+    if scorer is None:
+        raise MisuseError(f"{result.algorithm} makes no model; there is nothing to predict with.")
+    names = scorer.predictors(what)
+    data = dataset(frame, [setting.variables[name] for name in names])
+    parameters = np.array(scorer.parameters(what, setting, result.value), dtype=np.float64)
+    if parameters.shape != (scorer.size(what, setting),) or not np.isfinite(parameters).all():
+        raise MisuseError("This model has no parameters to predict with; see the result's 'ending_text'.")
+    risk = np.array(scorer.risks(what, setting, parameters, data), dtype=np.float64)
+    if setting.missing == "drop":
+        lacking = np.any([np.isnan(data.column(name)) for name in names], axis=0)
+        risk[lacking] = np.nan
+    return risk
+
+
+def means(result: Result, frame: Any) -> Array:
+    """float64 [n]: what a linear model of something else than a 0/1 outcome expects of each patient, in its unit.
+
+    NaN where a value that the model needs is missing. Raises: MisuseError: a column is absent."""
+    what, setting = result.spec, result.agreement.setting
+    predictors = tuple(what.predictors)  # type: ignore[attr-defined]
+    exposure = getattr(what, "exposure", "")
+    needed = [*predictors, *([exposure] if exposure else [])]
+    data = dataset(frame, [setting.variables[name] for name in needed])
+    design = design_for(predictors, setting)
+    raw = np.array([math.nan if v is None else v for v in result.value["raw_coefficients"]])
+    linear = matrix(design, raw_scaling(design), data) @ raw
+    if exposure:
+        linear = linear + np.log(data.column(exposure))
+    lacking = [
+        data.column(name) for name in (needed if setting.missing == "drop" else [exposure] if exposure else [])
+    ]
+    expected: Array = np.where(np.any(np.isnan(lacking), axis=0), np.nan, _INVERSE[result.value["link"]](linear))
+    return expected
+
+
+_INVERSE: Final[dict[str, Callable[[Array], Array]]] = {"identity": lambda eta: eta, "log": np.exp}
+"""Of the links of outcomes that are no 0 or 1."""
+
+
+def dataset(frame: Any, variables: list[StudyVariable]) -> Dataset:
+    """Columns of a pandas DataFrame (or what it can be made of) as the hubs read theirs; others are not looked at.
+
+    Raises: MisuseError: a column is absent."""
+    pandas = loaded("pandas")
+    table = frame if isinstance(frame, pandas.DataFrame) else pandas.DataFrame(frame)
+    absent = [v.variable.name for v in variables if v.variable.name not in table.columns]
+    if absent:
+        raise MisuseError(f"The frame has no column {', '.join(absent)}, which the model needs.")
+    columns = {v.variable.name: v.variable.numbers(cells(table[v.variable.name])) for v in variables}
+    rows = np.array([str(i) for i in range(len(table))])
+    return Dataset(rows, columns, [v.variable for v in variables])
+
+
+def cells(column: Any) -> np.ndarray[Any, Any]:
+    """object [n]; empty text where a value is missing, which is no number and no level."""
+    values = column.astype(object).to_numpy(copy=True)
+    values[column.isna().to_numpy()] = ""
+    return np.asarray(values, dtype=object)
