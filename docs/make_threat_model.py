@@ -36,7 +36,7 @@ def page() -> str:
     for plan in PLANS.values():
         parts.append(f"## Plan `{plan.name}`\n\n{plan.summary}\n")
         parts += [_mode(mode, PlanChoice(plan.name)) for mode in get_args(Mode)]
-    parts.append(_without_echo())
+    parts += [_without_echo(), _outvoting()]
     return "\n".join(parts)
 
 
@@ -69,6 +69,12 @@ def _without_echo() -> str:
     plan = PlanChoice("secagg", echo=False)
     cell = next(c for c in guarantees("private", plan) if c.parties == PARTIES["P"])
     return f"## `secagg` with `echo: false`\n\nAs above, but for *{PARTIES['P']}*: {cell.because}\n"
+
+
+def _outvoting() -> str:
+    cell = next(c for c in guarantees("exact", PlanChoice("mpc"), outvoting=True) if c.parties == PARTIES["D"])
+    head = "## `mpc`, exact, where all questions are `robust-model`\n\nAs above, but for\n\n"
+    return head + _reason(PARTIES["D"], [cell], True) + "\n"
 
 
 if __name__ == "__main__":
