@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from flute.algorithms.made_up import Assumed
 from flute.sdk.budget import StudyBudget
@@ -14,7 +15,9 @@ from flute.study.agreement import Agreement
 from flute.study.preview import Accuracy, Preview, preview, read_accuracy
 from flute.study.protection import study_budget
 
-_ROWS_SHOWN = 30
+_ROWS_SHOWN: Final = 30
+_OF_A_LIST: Final = re.compile(r"\.\d")
+"""Points of a curve, bins, groups: there are many, and few are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,10 @@ class Foresight:
     def _repr_html_(self) -> str:
         rows = self._rows()
         head = list(rows[0]) if rows else []
-        cells = [list(row.values()) for row in rows[:_ROWS_SHOWN]]
-        more = f"{len(rows) - _ROWS_SHOWN} more: to_frame()." if len(rows) > _ROWS_SHOWN else ""
+        first = [row for row in rows if not _OF_A_LIST.search(str(row["what"]))][:_ROWS_SHOWN]
+        cells = [list(row.values()) for row in first]
+        left = len(rows) - len(first)
+        more = f"{left} more, of curves, bins and groups for the most part: to_frame()." if left else ""
         return page(heading("Preview"), words(self.sentence), table(head, cells), words(more, quiet=True))
 
 
