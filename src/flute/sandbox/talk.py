@@ -218,7 +218,7 @@ class _Talk:
 
     def _offer(self, pieces: list[memoryview]) -> None:
         self._waiting.extend(piece for piece in pieces if piece.nbytes)
-        if self._waiting:
+        if self._waiting and self._into not in self._selector.get_map():
             self._selector.register(self._into, selectors.EVENT_WRITE)
 
     def _exchange(self, within_s: float) -> None:
