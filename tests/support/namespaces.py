@@ -182,6 +182,8 @@ def tcp_streams(frames: Sequence[bytes]) -> list[bytes]:
 
 
 def _joined(start: int | None, pieces: list[tuple[int, bytes]]) -> bytes:
+    if not any(piece for _, piece in pieces):
+        return b""  # a lone reset or acknowledgement of a connection that had ended: it carries nothing
     assert start is not None, "a connection's beginning was not seen"
     whole = bytearray()
     for at, piece in sorted(((number - start) % 2**32, piece) for number, piece in pieces if piece):
