@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 
 from flute.algorithms.contract import Setting, StudyVariable
 from flute.algorithms.design import bounds
+from flute.algorithms.private_population import primes
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 
@@ -54,18 +55,8 @@ def made_up_patients(setting: Setting, assumed: Assumed, count: int, *, skip: in
 
 def _points(count: int, dimensions: int, skip: int) -> Array:
     """[count, dimensions] evenly spread in (0, 1)."""
-    steps = np.sqrt(np.array(_primes(max(dimensions, 1)), dtype=np.float64))[:dimensions]
+    steps = np.sqrt(np.array(primes(max(dimensions, 1)), dtype=np.float64))[:dimensions]
     return np.asarray(np.mod(0.5 + np.arange(skip + 1, skip + count + 1)[:, None] * steps, 1.0))
-
-
-def _primes(count: int) -> list[int]:
-    found: list[int] = []
-    candidate = 2
-    while len(found) < count:
-        if all(candidate % prime for prime in found):
-            found.append(candidate)
-        candidate += 1
-    return found
 
 
 def _column(used: StudyVariable, points: Array, assumed: Assumed) -> Array:

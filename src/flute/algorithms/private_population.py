@@ -48,11 +48,11 @@ def made_up_rows(design: Design, matrix: Array) -> Array:
 
 def _points(dimensions: int) -> Array:
     """[ROWS, dimensions] evenly spread in (0, 1)."""
-    steps = np.sqrt(np.array(_primes(dimensions), dtype=np.float64))
+    steps = np.sqrt(np.array(primes(dimensions), dtype=np.float64))
     return np.asarray(np.mod(0.5 + np.arange(1, ROWS + 1)[:, None] * steps, 1.0))
 
 
-def _primes(count: int) -> list[int]:
+def primes(count: int) -> list[int]:
     found: list[int] = []
     candidate = 2
     while len(found) < count:
