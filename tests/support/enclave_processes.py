@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from flute.attestation.policy import read_policy
 from flute.coordinator.aggregators import AggregatorConfig
 from flute.coordinator.rosterbook import RosterBook
 from flute.coordinator.setup import next_roster
@@ -27,6 +30,7 @@ def aggregators(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Servic
     """`names` over one TPM. folder: absolute and short, for sockets and policies in it. All are ended after it."""
     (folder / "tpm").mkdir()
     with ExitStack() as stack:
+        stack.callback(_sweep, folder, names)
         tpm = Swtpm.start(folder / "tpm")
         stack.callback(tpm.stop)
         running = {}
@@ -39,6 +43,21 @@ def aggregators(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Servic
             service.wait_until(socket_of(folder, name).exists, START_S)  # one at a time: they take turns at the TPM
             running[name] = service
         yield running
+
+
+def _sweep(folder: Path, names: Sequence[str]) -> None:
+    """What an aggregator that a test killed could not remove itself."""
+    for policy in (policy_of(folder, name) for name in names):
+        for private in left_behind(policy) if policy.exists() else ():
+            shutil.rmtree(private)
+
+
+def left_behind(policy: Path) -> list[Path]:
+    """Private folders of aggregators over the TPM that `policy` takes, of no other process's."""
+    (key,) = read_policy(policy.read_bytes()).tpm.keys
+    memory = Path("/dev/shm")
+    names = (memory if memory.is_dir() else Path(tempfile.gettempdir())).glob("flute-aggregator-*/name")
+    return [name.parent for name in names if name.read_bytes().hex() == key]
 
 
 def approve(local: LocalFederation, folder: Path, names: Sequence[str]) -> None:

@@ -52,6 +52,7 @@ from flute.messages.enclave import (
 )
 from flute.study.agreement import PlanChoice, agreement_digest, sign_agreement, write_agreement
 from flute.trust.roster import write_content
+from support.enclave_processes import left_behind
 from support.evidence_issuer import NOW, TpmIssuer
 from support.inprocess import make_roster
 from support.parties import Party
@@ -291,6 +292,7 @@ def test_a_process_with_a_real_tpm_and_one_with_an_amd_report_give_one_total_and
             wait_for(where[name], process)
         policies = {"first": (room / "first.policy").read_bytes(), "second": write_policy(SNP.policy())}
         assert read_policy(policies["first"]).tpm.registers["23"] == (measure(ROOT).register.hex(),)
+        assert len(left_behind(room / "first.policy")) == 1, "in use now; found the same way below"
         offers = {name: told(where[name], duty(name)) for name in NAMES}
         run_round(offers, policies, lambda name, message: told(where[name], message))
         assert told(where["second"], EnclaveFinish(bytes(32))).code == "out-of-order"
@@ -301,7 +303,7 @@ def test_a_process_with_a_real_tpm_and_one_with_an_amd_report_give_one_total_and
         tpm.stop()
     assert ended == [0, 0]
     assert not (room / "first.socket").exists()
-    assert not list(Path("/dev/shm").glob("flute-aggregator-*"))
+    assert left_behind(room / "first.policy") == []
 
 
 def free_port() -> int:
