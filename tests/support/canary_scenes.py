@@ -17,8 +17,8 @@ from flute.algorithms.contract import Ask, Opened
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.dp import calibrate
-from flute.dp.accounting import epsilon
 from flute.dp.calibrate import Mechanism
+from flute.dp.ceiling import epsilon_of
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, PlanChoice, write_agreement
 from flute.study.check import checked_agreement
@@ -45,7 +45,7 @@ FIVE: Final = ("east", "north", "south", "upper", "west")
 HER_HUB: Final = "north"
 NOBODY: Final[frozenset[str]] = frozenset()
 Entropy = Callable[[int], bytes]
-Parameters = tuple[float, ...]
+Parameters = Array
 
 
 def agreed(questions: str, budget: float, *, hubs: tuple[str, ...] = THREE, dropouts: int = 0) -> Agreement:
@@ -120,7 +120,7 @@ class Scene:
     def rows(self, step: int, parameters: Parameters) -> Rows:
         """By the algorithm itself; kept while a step is asked with the same parameters, since records are fixed."""
         kept = self._kept.get(step)
-        if kept is None or kept[0] != parameters:
+        if kept is None or not np.array_equal(kept[0], parameters):
             kept = self._kept[step] = (parameters, self._computed(step, parameters))
         return kept[1]
 
@@ -139,13 +139,13 @@ class Scene:
     def epsilon_against(self, honest_shares: int) -> float:
         """What is claimed of all steps together, at delta 1e-6, where that many shares of noise are not known."""
         rho = sum(price.mechanism.rho_against(honest_shares) for price in self.agreed_prices if price.mechanism)
-        return epsilon(rho, self.agreement.delta - sum(price.delta for price in self.agreed_prices))
+        return epsilon_of(rho, self.agreement.delta - sum(price.delta for price in self.agreed_prices))
 
     @property
     def charged(self) -> float:
         """As epsilon at delta 1e-6."""
         added = sum(price.delta for price in self.agreed_prices)
-        return epsilon(sum(price.rho for price in self.agreed_prices), self.agreement.delta - added)
+        return epsilon_of(sum(price.rho for price in self.agreed_prices), self.agreement.delta - added)
 
 
 def on_grid(rows: Array, mechanism: Mechanism) -> Array:
@@ -174,7 +174,7 @@ def model_scene(budget: float, **changes: object) -> Scene:
 
 def cheating_asks(step: int) -> Parameters:
     """Coefficients of 0 and huge directions: every row of a gradient step then has norm 1, the most there is."""
-    return () if step == 0 else (0.0,) * 3 + tuple((1e6 * np.eye(3)).ravel().tolist())
+    return np.zeros(0) if step == 0 else np.concatenate([np.zeros(3), (1e6 * np.eye(3)).ravel()])
 
 
 # --- broken builds ------------------------------------------------------------------------------------

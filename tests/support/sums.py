@@ -6,7 +6,7 @@ noise is added to the total from a seeded generator (the real discrete noise is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS
 from flute.questions.registry import algorithm_for
+from flute.study.contribution import given_by
 
 PILOT_NOISE = 1.5
 """Variance of the whole noise over the one charged: three hubs of which two are counted on."""
@@ -24,7 +25,7 @@ PILOT_NOISE = 1.5
 
 @dataclass(frozen=True)
 class Privacy:
-    """zCDP budget of one question, and how much more variance the total carries than is charged."""
+    """The budget (rho) of one question, and how much more variance the total carries than is charged."""
 
     rho: float
     chance: np.random.Generator
@@ -76,10 +77,8 @@ def _open(
     ask: Ask,
     privacy: Privacy | None,
 ) -> Opened:
-    updates = [algorithm_for(spec).update(spec, agreed, step, ask.parameters, data) for data in hubs]
-    for update, data in zip(updates, hubs, strict=True):
-        assert update.shape == (len(data), shape.size)
-        assert np.isfinite(update).all()
+    algorithm = algorithm_for(spec)
+    updates = [_rows(given_by(algorithm, spec, agreed, step, ask.parameters, d)(), len(d), shape) for d in hubs]
     if privacy is None:
         grid = 2.0**FIXED_POINT_BITS
         total = np.sum([np.round(update * grid).sum(axis=0) for update in updates], axis=0) / grid
@@ -87,6 +86,17 @@ def _open(
     total = np.sum([clipped(update, shape.clip_norm).sum(axis=0) for update in updates], axis=0)
     sigma = float(shape.clip_norm / np.sqrt(2 * privacy.rho * shape.weight / privacy.excess))
     return Opened(ask.parameters, total + sigma * privacy.chance.standard_normal(shape.size), sigma)
+
+
+def _rows(given: Array | Iterator[Array], patients: int, shape: StepShape) -> Array:
+    """What is added up: a row per patient, or one row that is a hub's total; a hub would see no fault in it."""
+    update = given if isinstance(given, np.ndarray) else np.concatenate([np.zeros((0, shape.size)), *given])
+    total = update.ndim == 1
+    assert update.shape == ((shape.size,) if total else (patients, shape.size))
+    assert update.dtype == np.float64
+    assert np.isfinite(update).all()
+    assert not total or np.all(np.abs(update) <= patients * shape.magnitude * (1 + 1e-12))
+    return update[None, :] if total else update
 
 
 def clipped(update: Array, norm: float) -> Array:

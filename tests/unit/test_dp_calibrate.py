@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from flute.defaults import GRID_HUB_SIGMA, MAX_HUB_SIGMA, MAX_HUBS, MIN_HUB_SIGM
 from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import (
     MAX_ROUNDING_COST,
+    SMOOTHING,
     Mechanism,
     mechanism_for,
     sum_slack,
@@ -76,7 +79,7 @@ def test_hub_noise_is_the_charged_variance_over_the_honest_shares() -> None:
         assert mechanism.shares == shares
         assert mechanism.hub_sigma**2 * shares == pytest.approx(mechanism.sigma**2)
         assert mechanism.total_sigma**2 == pytest.approx(mechanism.hub_sigma**2 * hubs)
-        assert mechanism.rho == pytest.approx(mechanism.sensitivity**2 / (2 * mechanism.sigma**2))
+        assert mechanism.rho == pytest.approx(mechanism.sensitivity**2 / (2 * (mechanism.sigma**2 - SMOOTHING)))
 
 
 def test_dropouts_and_colluders_are_paid_for_and_not_wished_away() -> None:
@@ -204,6 +207,40 @@ def test_a_contribution_is_the_clipped_rounded_sum_and_noise_of_the_mechanisms_o
     each = GOOD.clip_norm * GOOD.scale / math.sqrt(35)
     np.testing.assert_allclose(answer - noise, 49 * each, atol=49)
     assert noise.std() > GOOD.hub_sigma / 2
+
+
+@pytest.mark.parametrize("borders", [[], [0], [50], [1, 2, 3], [20, 20, 49]])
+def test_tables_one_after_the_other_give_the_bytes_of_one_table(borders: list[int]) -> None:
+    rows = np.random.default_rng(1).normal(size=(50, 35))
+    rows[3] *= 1e9
+    rows[4, 4] = math.inf
+    answer = GOOD.contribution(iter(np.split(rows, borders)), rand=bytes(64))
+    assert answer.tobytes() == GOOD.contribution(rows, rand=bytes(64)).tobytes()
+
+
+def test_no_table_at_all_gives_noise_alone() -> None:
+    nobody = GOOD.contribution(np.empty((0, 35)), rand=bytes(64))
+    assert GOOD.contribution(iter(()), rand=bytes(64)).tobytes() == nobody.tobytes()
+
+
+def test_what_stops_between_two_tables_is_not_answered() -> None:
+    def tables() -> Iterator[np.ndarray]:
+        yield np.ones((2, 35))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        GOOD.contribution(tables(), rand=bytes(64))
+    for wrong in (np.ones((2, 34)), np.ones(35), np.ones((2, 35), dtype=np.float32)):
+        with pytest.raises(MisuseError):
+            GOOD.contribution(iter((np.ones((2, 35)), wrong)), rand=bytes(64))
+
+
+def test_one_table_is_held_at_a_time() -> None:
+    tracemalloc.start()
+    GOOD.contribution((np.ones((10_000, 35)) for _ in range(20)), rand=bytes(64))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 10_000 * 35 * 8, "all twenty would be 56 MB"
 
 
 def test_rows_or_entropy_of_another_size_are_refused() -> None:

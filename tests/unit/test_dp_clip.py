@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flute.dp.clip import clip, quantise
+from flute.dp.clip import GridSum, clip, quantise
 from flute.dp.noise import discrete_gaussian
 from flute.errors import MisuseError
 
@@ -130,6 +130,56 @@ def test_a_sum_that_could_overflow_is_refused() -> None:
     assert quantise(rows[: 2**12], 1.0, SEED)[0] == 2**61
     with pytest.raises(MisuseError):
         quantise(rows, 1.0, SEED)
+
+
+def cut(rows: np.ndarray, borders: list[int]) -> list[np.ndarray]:
+    return np.split(rows, sorted(b % (len(rows) + 1) for b in borders))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    patients=st.integers(0, 40),
+    size=st.sampled_from([1, 2, 7, 100, 4097, 8192, 8193, 20_001]),
+    borders=st.lists(st.integers(0, 1000), max_size=6),
+)
+def test_rows_come_to_the_same_bytes_however_they_are_divided(patients: int, size: int, borders: list[int]) -> None:
+    """Clipped among others or alone, a row is the same doubles and reads the same stretch of the keystream."""
+    rng = np.random.default_rng(patients)
+    rows = rng.normal(size=(patients, size)) * rng.uniform(0.2, 5.0, size=(patients, 1)) / math.sqrt(size)
+    parts = cut(rows, borders)
+    whole = clip(rows, 1.0)
+    assert np.concatenate([clip(part, 1.0) for part in parts]).tobytes() == whole.tobytes()
+    summed = GridSum(size, 100.0, SEED)
+    for part in parts:
+        summed.add(clip(part, 1.0))
+    assert summed.total.tobytes() == quantise(whole, 100.0, SEED).tobytes()
+
+
+def test_a_table_of_another_memory_order_is_the_same_table() -> None:
+    rows = np.random.default_rng(4).normal(size=(60, 9_000))
+    assert clip(np.asfortranarray(rows), 1.0).tobytes() == clip(rows, 1.0).tobytes()
+
+
+def test_a_portion_that_reads_another_stretch_of_the_keystream_is_seen() -> None:
+    """The control of the test above: rows in another order are as good a sum, and other bytes."""
+    rows = np.random.default_rng(5).uniform(size=(6, 50))
+    assert (quantise(rows, 1.0, SEED) != quantise(rows[::-1], 1.0, SEED)).any()
+
+
+def test_the_room_of_a_sum_counts_all_portions_together() -> None:
+    rows = np.full((2**12, 1), 2.0**49)
+    summed = GridSum(1, 1.0, SEED)
+    summed.add(rows[:1])
+    summed.add(np.ones((2**10, 1)))
+    summed.add(rows)
+    with pytest.raises(MisuseError):
+        summed.add(rows)
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+def test_rows_of_another_length_are_not_added(columns: int) -> None:
+    with pytest.raises(MisuseError):
+        GridSum(3, 1.0, SEED).add(np.ones((2, columns)))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])

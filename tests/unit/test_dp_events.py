@@ -140,12 +140,13 @@ def test_other_arguments_out_of_range_make_no_event() -> None:
             make()
 
 
-def test_a_discrete_gaussian_costs_the_rho_of_the_mechanism_that_made_it() -> None:
+def test_the_mechanism_that_made_a_discrete_gaussian_charges_at_least_its_rho_and_half_its_mu_squared() -> None:
     mechanism = mechanism_for(0.02435, 1.0, 35, 3, 3, 1)
     event = DiscreteGaussian(
         mechanism.sensitivity, mechanism.sigma, mechanism.size, sum_slack(mechanism.hub_sigma, mechanism.shares)
     )
-    assert event.rho == pytest.approx(mechanism.rho, rel=1e-12)
+    assert event.mu is not None
+    assert event.rho < event.mu**2 / 2 < mechanism.rho < event.rho * (1 + 5e-6)
 
 
 def pmf(variance: mp.mpf, reach: int) -> dict[int, mp.mpf]:

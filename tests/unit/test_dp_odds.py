@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from flute.dp.accounting import rho_for
+from flute.dp.ceiling import odds_of, rho_within
 from flute.dp.odds import chance_text, exact_sentence, factor_sentence, factor_text, odds, odds_sentence
 from flute.errors import MisuseError
 
@@ -91,10 +92,10 @@ def test_chances_are_written_for_people() -> None:
 
 
 def test_the_sentence_names_factor_and_chance_and_no_percentage_of_safety() -> None:
-    sentence = odds_sentence(rho_for(1.0, 1e-6), 1e-6)
+    sentence = odds_sentence(rho_within(1.0, 1e-6), 1e-6)
     assert sentence == (
         "Compared with not taking part, what anyone can conclude about one patient changes the odds by at most a "
-        "factor of 3.4, except with a chance of at most 1 in 1,000,000."
+        "factor of 3.3, except with a chance of at most 1 in 1,000,000."
     )
     for rho in (0.0, 0.01, 1.0, 100.0, math.inf):
         for text in (odds_sentence(rho, 1e-6), exact_sentence(rho, 1e-6)):
@@ -115,9 +116,9 @@ def test_exact_answers_are_said_to_have_no_bound_whatever_the_noised_ones_cost()
 
 
 def test_a_sentence_for_odds_from_another_account_is_the_same_sentence() -> None:
-    rho = rho_for(1.0, 1e-6)
-    assert factor_sentence(odds(rho, 1e-6), 1e-6) == odds_sentence(rho, 1e-6)
-    assert factor_sentence(odds(rho, 1e-6), 1e-6, exact=True) == exact_sentence(rho, 1e-6)
+    rho = rho_within(1.0, 1e-6)
+    assert factor_sentence(odds_of(rho, 1e-6), 1e-6) == odds_sentence(rho, 1e-6)
+    assert factor_sentence(odds_of(rho, 1e-6), 1e-6, exact=True) == exact_sentence(rho, 1e-6)
     for nonsense in (-0.1, math.nan):
         with pytest.raises(MisuseError):
             factor_sentence(nonsense, 1e-6)

@@ -54,7 +54,9 @@ def test_the_price_of_an_onlooker_is_the_mechanisms_own() -> None:
         (Onlooker.BEYOND, mechanism.views().two_hubs),
     ):
         noise, rounding = events_of(mechanism, onlooker)
-        assert noise.rho == pytest.approx(rho, rel=1e-12)
+        assert noise.rho <= rho <= noise.rho * (1 + 5e-6), (
+            "what is charged is mu^2/2: the grid's variance is taken off"
+        )
         assert rounding == AddedDelta(mechanism.delta)
 
 

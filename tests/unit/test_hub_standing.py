@@ -79,7 +79,7 @@ def test_without_that_word_the_steward_has_to_read_it(fed: InProcessFederation) 
 
 
 def test_their_budgets_together_stay_under_what_was_said(fed: InProcessFederation) -> None:
-    """zCDP adds up: epsilon 2 at delta 1e-6 holds rho of epsilon 1 three times and a bit."""
+    """rho adds up: epsilon 2 at delta 1e-6 holds that of epsilon 1 three times and a bit."""
     let_follow(fed, 2.0)
     following = [f"heart-{k}" for k in range(2, 9)]
     for name in following:

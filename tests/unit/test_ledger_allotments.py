@@ -178,7 +178,7 @@ def test_what_was_spent_is_not_moved(ledger: Ledger) -> None:
     allot(ledger, S1, 0.75)
     allot(ledger, Place("s2"), 0.25)
     ledger.reserve(charge(1, 0.5), now=1)
-    with pytest.raises(BudgetExceeded, match=r"0\.25 of rho \(zCDP\) is left; 0\.5 cannot be moved"):
+    with pytest.raises(BudgetExceeded, match=r"0\.25 of rho \(mu²/2\) is left; 0\.5 cannot be moved"):
         move(ledger, S1, Place("s2"), 0.5)
     move(ledger, S1, Place("s2"), 0.25)
 
@@ -219,8 +219,8 @@ def test_every_step_is_a_line_that_says_who_what_and_why(journal: Journal) -> No
     allot(ledger, Place("s2"), 0.25)
     move(ledger, S1, Place("s2"), 0.5)
     said = [line.entry.says() for line in journal.lines()]
-    assert said[0] == "eva allotted rho 0.75 (zCDP), delta 0.0 to study s1: as agreed"
-    assert said[2] == "eva moved rho 0.5 (zCDP), delta 0.0 from study s1 to study s2: as agreed"
+    assert said[0] == "eva allotted rho 0.75 (mu²/2), delta 0.0 to study s1: as agreed"
+    assert said[2] == "eva moved rho 0.5 (mu²/2), delta 0.0 from study s1 to study s2: as agreed"
     with pytest.raises(MisuseError, match="ledger alone"):
         journal.append(Allotted("eva", S1, "records", Amount(1.0), ""), now=5)
 

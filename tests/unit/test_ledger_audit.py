@@ -38,7 +38,7 @@ def test_every_line_is_a_sentence_with_its_time(journal: Journal) -> None:
     lines = list(audit.history(journal))
     assert [line.position.line for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[2].text == (
-        "Reserved rho 0.25 (zCDP) and delta 1e-12 for step 2 of question q1 of study s1, asked by maria; "
+        "Reserved rho 0.25 (mu²/2) and delta 1e-12 for step 2 of question q1 of study s1, asked by maria; "
         "release 000102030405."
     )
     assert lines[1].text == "jordi granted study s1, agreement 000102030405."

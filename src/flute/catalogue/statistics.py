@@ -60,7 +60,7 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Statistics(Struct, frozen=True, forbid_unknown_fields=True):
-    """One release. `epsilon` at `delta`, and `rho` (zCDP): its price per patient, charged to the hub's catalogue
+    """One release. `epsilon` at `delta`, and `rho` (mu^2/2): its price per patient, charged to the hub's catalogue
     budget. `line`: the journal's line of the charge."""
 
     dataset: Name
@@ -94,6 +94,7 @@ def figures(variable: Variable, described: Mapping[str, Any], bins: int) -> Figu
     """One variable of the result of question `describe` (`algorithms.statistics`), with intervals."""
     n, missing = _count(described["n"]), _count(described["missing"])
     if variable.kind != "number":
+        assert variable.kind != "image"  # the catalogue describes none
         levels = {level: _count({**found, "value": found["count"]}) for level, found in described["levels"].items()}
         return Figures(variable.name, variable.kind, n, missing, levels=levels)
     width = (variable.high - variable.low) / bins

@@ -129,7 +129,7 @@ def audit_budget(
 
 
 def _counted(a: dict[str, Any]) -> str:
-    spent = f"rho {a['rho_reserved'] + a['rho_settled']:.6g} (zCDP), delta {a['delta']:.3g}"
+    spent = f"rho {a['rho_reserved'] + a['rho_settled']:.6g} (mu²/2), delta {a['delta']:.3g}"
     exact = f", {a['exact_numbers']} exact numbers" if a["exact_numbers"] else ""
     name = f" {escape(a['name'])}" if a["name"] else ""
     return f"[bold]{'dataset' if a['level'] == 'persons' else a['level']}{name}[/bold]: {spent}{exact} spent"
@@ -201,4 +201,4 @@ def _place(said: str) -> Place:
 
 def _allotment(a: dict[str, Any]) -> str:
     exact = f", {a['numbers']} exact numbers" if a["numbers"] else ""
-    return f"Allotted to {a['level']} {escape(a['name'])}: rho {a['rho']:.6g} (zCDP){exact}"
+    return f"Allotted to {a['level']} {escape(a['name'])}: rho {a['rho']:.6g} (mu²/2){exact}"

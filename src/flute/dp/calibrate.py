@@ -2,7 +2,7 @@
 
 Pseudocode of what it prices, per hub (shares m = survivors_min - colluding):
     rows   = clip(updates, C)                        each |row|_2 <= C
-    sum    = quantise(rows, s)                       each rounded |row|_2 <= D but for chance beta
+    sum    = rows on the grid of s, added            each rounded |row|_2 <= D but for chance beta
     answer = sum + N_Z(0, sigma^2 / m)               sigma/sqrt(m) = hub_sigma
 Whoever opens the total of at least survivors_min answers and subtracts the noise of `colluding` of them
 still faces m shares, variance sigma^2. That is what every hub charges, never less.
@@ -13,6 +13,7 @@ Kamath, Steinke 2020 (one discrete Gaussian is D^2/(2 sigma^2)-zCDP).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,7 @@ from flute.defaults import (
     MIN_HUB_SIGMA,
     ROUNDING_BETA,
 )
-from flute.dp.clip import MAX_CLIP_NORM, MIN_CLIP_NORM, Array, clip, quantise
+from flute.dp.clip import MAX_CLIP_NORM, MIN_CLIP_NORM, Array, GridSum, clip, portions
 from flute.dp.events import AddedDelta, DiscreteGaussian
 from flute.dp.noise import discrete_gaussian
 from flute.errors import MisuseError
@@ -38,6 +39,9 @@ MAX_ROUNDING_COST: Final = 1.025
 """Sensitivity after rounding over before; the grid is refined while rounding costs more noise than that."""
 MIN_NORM_PER_ROOT: Final = 2.26
 """C s / sqrt(d) that the finest grid must reach: from there on rounding is a minor part of the price."""
+SMOOTHING: Final = 4.0
+"""Of the noise's variance on the grid, not counted, since it hides the grid: what is left is as good as Gaussian, up
+to 2.1e-34 in the log of a chance for each coordinate. Less than half of the smallest variance that is allowed."""
 _FLOAT_MARGIN: Final = 1 + 2.0**-40
 """Covers every float operation between a clipped row and its price."""
 _RARE: Final = 60 * math.log(2)
@@ -106,19 +110,21 @@ class Mechanism:
 
     @property
     def rho(self) -> float:
-        """zCDP price for one patient added or removed at one hub, rounded up; `delta` comes with it."""
+        """Price for one patient added or removed at one hub, rounded up; `delta` comes with it.
+
+        Half of mu^2 in Gaussian DP, and a price in zCDP as well."""
         return self.rho_against(self.shares)
 
     def rho_against(self, honest_shares: int) -> float:
         """The price if only `honest_shares` shares of noise are unknown to whoever looks; infinite for none.
 
-        (D/sigma + tau sqrt(d))^2 / 2 with sigma^2 = shares hub_sigma^2; tau < 3e-37 for hub_sigma >= 3, n <= 30.
-        Source: Kairouz, Liu, Steinke 2021, on sums of discrete Gaussians.
+        (D/s + tau sqrt(d))^2 / 2 with s^2 = shares hub_sigma^2 - SMOOTHING; tau < 3e-37 for hub_sigma >= 3, n <= 30.
+        Sources: Kairouz, Liu, Steinke 2021, on sums of discrete Gaussians; docs/proofs/filter.md, steps 4 and 8.
         """
         if honest_shares < 1:
             return math.inf
         slack = sum_slack(self.hub_sigma, honest_shares) * math.sqrt(self.size)
-        mu = self.sensitivity / (self.hub_sigma * math.sqrt(honest_shares)) + slack
+        mu = self.sensitivity / _smoothed(self.hub_sigma, honest_shares) + slack
         return mu * mu / 2 * _FLOAT_MARGIN
 
     def views(self) -> Views:
@@ -151,17 +157,24 @@ class Mechanism:
             norm=self.hubs * rows * (norm + root) + self.total_sigma * length,
         )
 
-    def contribution(self, updates: Array, *, rand: bytes) -> NDArray[np.int64]:
-        """What leaves for the masks, int64 [d]: rows float64 [n patients, d] clipped, rounded, added, noised.
+    def contribution(self, updates: Array | Iterator[Array], *, rand: bytes) -> NDArray[np.int64]:
+        """What leaves for the masks, int64 [d]: every patient's row clipped, rounded, added, and the noise.
 
-        A table without rows gives noise alone; a step that failed is answered with that.
-        Args: rand: 64 bytes, fresh operating-system entropy for every release: 32 for rounding, 32 for noise.
+        updates: one table float64 [n patients, d], or tables of some patients each, one after the other; of these one
+            is held at a time, and how patients are divided does not show in the answer. No row at all gives noise
+            alone: a step that failed is answered with that. What the iterator raises passes through, unanswered.
+        rand: 64 bytes, fresh operating-system entropy for every release: 32 for rounding, 32 for noise.
         Raises: MisuseError: rows of another size, or `rand` of another length.
         """
-        if updates.ndim != 2 or updates.shape[1] != self.size or len(rand) != 64:
-            raise MisuseError(f"This release takes rows of {self.size} numbers and 64 fresh bytes.")
-        rounded = quantise(clip(updates, self.clip_norm), self.scale, rand[:32])
-        return rounded + discrete_gaussian(self.hub_sigma, self.size, rand[32:])
+        if len(rand) != 64:
+            raise MisuseError("This release takes 64 fresh bytes.")
+        summed = GridSum(self.size, self.scale, rand[:32])
+        for table in (updates,) if isinstance(updates, np.ndarray) else updates:
+            if table.ndim != 2 or table.shape[1] != self.size:
+                raise MisuseError(f"This release takes rows of {self.size} numbers.")
+            for rows in portions(table):
+                summed.add(clip(rows, self.clip_norm))
+        return summed.total + discrete_gaussian(self.hub_sigma, self.size, rand[32:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +225,11 @@ def mechanism_for(
     _require_hubs(hubs, survivors_min, colluding)
     _require_shape(clip_norm, size)
     hub_sigma = GRID_HUB_SIGMA
-    reach = math.sqrt(2 * rho * (survivors_min - colluding))
-    norm = _norm_within(reach * hub_sigma, size)
+    shares, reach = survivors_min - colluding, math.sqrt(2 * rho)
+    norm = _norm_within(reach * _smoothed(hub_sigma, shares), size)
     while widened_sensitivity(norm, size) > MAX_ROUNDING_COST * norm and hub_sigma < MAX_HUB_SIGMA:
         hub_sigma *= 2
-        norm = _norm_within(reach * hub_sigma, size)
+        norm = _norm_within(reach * _smoothed(hub_sigma, shares), size)
     if norm < MIN_NORM_PER_ROOT * math.sqrt(size):
         raise MisuseError(
             f"A budget of rho = {rho:.3g} is too small for a vector of {size} numbers: rounding them would use much "
@@ -231,6 +244,11 @@ def mechanism_for(
         survivors_min=survivors_min,
         colluding=colluding,
     )
+
+
+def _smoothed(hub_sigma: float, shares: int) -> float:
+    """Deviation of the Gaussian that `shares` hubs' noise is a random rounding of."""
+    return math.sqrt(shares * hub_sigma * hub_sigma - SMOOTHING)
 
 
 def _norm_within(reach: float, size: int) -> float:

@@ -38,7 +38,7 @@ MAX_SIGMA: Final = COARSE * MAX_TABLE_SIGMA
 _BLOCK: Final = 2**17
 """Draws at a time: few enough for the second-level cache, enough that a call's own cost does not count."""
 _ZEROS: Final = memoryview(bytes(2 * _BLOCK))
-_SPARE: Final = 15
+SPARE: Final = 15
 """`update_into` wants a block less one byte of room."""
 _LABEL: Final = 1
 """Keystream of noise; rounding has another (clip.py)."""
@@ -56,10 +56,10 @@ class Keystream:
             raise MisuseError(f"A seed must be {SEED_SIZE} fresh bytes; this one has {len(seed)}.")
         self._stream = Cipher(AES256(seed), CTR(bytes([label]) + bytes(15))).encryptor()
 
-    def take(self, size: int) -> NDArray[np.uint8]:
-        """The next `size` bytes, uint8 [size]."""
+    def take(self, size: int, into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The next `size` bytes, uint8 [size]: the start of `into` (size + SPARE bytes or more) where given."""
         zeros = _ZEROS[:size] if size <= len(_ZEROS) else bytes(size)
-        buffer = np.empty(size + _SPARE, dtype=np.uint8)
+        buffer = np.empty(size + SPARE, dtype=np.uint8) if into is None else into
         self._stream.update_into(zeros, buffer.data)
         return buffer[:size]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from flute.dp.ceiling import odds_of
 from flute.errors import MisuseError
 
 MAX_FACTOR: Final = 1e6
@@ -48,13 +49,13 @@ def _tail(rho: float, exponent: float) -> float:
 
 
 def odds_sentence(rho: float, delta: float) -> str:
-    """The guarantee of noised answers of total price `rho`, for people."""
-    return factor_sentence(odds(rho, delta), delta)
+    """The guarantee of noised answers charged `rho` in all (`dp.ceiling`), for people."""
+    return factor_sentence(odds_of(rho, delta), delta)
 
 
 def exact_sentence(rho: float, delta: float) -> str:
     """The guarantee where exact answers were given too; `rho`: price of the noised ones, 0 if there were none."""
-    return factor_sentence(odds(rho, delta), delta, exact=True)
+    return factor_sentence(odds_of(rho, delta), delta, exact=True)
 
 
 def factor_sentence(log_odds: float, delta: float, *, exact: bool = False) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import flute
-from flute.dp.odds import exact_sentence, odds, odds_sentence
+from flute.dp.ceiling import odds_of
+from flute.dp.odds import exact_sentence, odds_sentence
 from flute.errors import OutOfOrder
 from flute.hub import own_code
 from flute.hub.parts import Parts
@@ -142,7 +143,7 @@ def _words(account: Standing, delta: float) -> dict[str, Any]:
         "delta": delta,
         "epsilon": None if account.unbounded else hub_epsilon(rho, delta),
         "epsilon_noised": hub_epsilon(rho, delta),
-        "odds": odds(rho, delta),
+        "odds": odds_of(rho, delta),
         "exact_numbers": account.exact_numbers,
         "unbounded": account.unbounded,
         "sentence": sentence if rho > 0 or account.unbounded else "Nothing was asked yet: nothing can be learnt.",

@@ -105,7 +105,7 @@ def _ceiling(held: Allotment) -> Ceiling:
     return Ceiling(level_of(held.place), policy, of=held.place.key)
 
 
-_PARTS: Final = (("rho (zCDP)", "rho"), ("added delta", "delta"), ("exact numbers", "numbers"))
+_PARTS: Final = (("rho (mu²/2)", "rho"), ("added delta", "delta"), ("exact numbers", "numbers"))
 
 
 def _within(one: Amount, other: Amount) -> bool:

@@ -1,8 +1,8 @@
 """Whose budget a charge falls on, what may be spent there, and what has been.
 
-Amounts are zCDP rho and delta, which add up over adaptive questions: Bun and Steinke 2016 (arXiv:1605.02065),
-Lemma 1.7; the check before every step is a valid filter: Feldman and Zrnic 2021 (arXiv:2008.11193). Sums of the
-IEEE values are exact: no rounding, so they cannot drift low.
+Amounts are rho = mu^2/2 of Gaussian DP, and delta. Both add up over adaptive questions, and the check before every
+step is a valid filter: Koskela, Tobaben and Honkela 2023; Smith and Thakurta 2022; docs/proofs/filter.md, step 8.
+Sums of the IEEE values are exact: no rounding, so they cannot drift low.
 Exact releases are outside any epsilon: they are counted in numbers opened, and make their persons' account
 unbounded for good.
 """
@@ -52,7 +52,7 @@ _WORDS: Final[Mapping[Level, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What may be spent. rho: zCDP; delta: added deltas; max_numbers: coordinates opened exactly.
+    """What may be spent. rho: mu^2/2 of Gaussian DP; delta: added deltas; max_numbers: coordinates opened exactly.
 
     mixed: a study may be asked both privately and exactly, and its agreement says that epsilon then bounds
     nothing. Off unless both sides agreed to it.
@@ -178,7 +178,7 @@ def require_under(charge: Charge, account: Account, ceiling: Ceiling) -> None:
     if charge.mode == "exact":
         _require_numbers(charge.numbers, account, policy, over)
         return
-    _require_amount("rho (zCDP)", charge.rho, account.rho_units, policy.rho, over)
+    _require_amount("rho (mu²/2)", charge.rho, account.rho_units, policy.rho, over)
     _require_amount("added delta", charge.delta, account.delta_units, policy.delta, over)
 
 

@@ -17,7 +17,7 @@ Outcome = Literal["released", "aborted", "failed"]
 
 
 class Amount(Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a budget. rho: zCDP; delta: added deltas; numbers: coordinates opened exactly."""
+    """A part of a budget. rho: mu^2/2 of Gaussian DP; delta: added deltas; numbers: coordinates opened exactly."""
 
     rho: Price = 0.0
     delta: Delta = 0.0
@@ -26,7 +26,7 @@ class Amount(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def words(self) -> str:
         exact = f" and {self.numbers} exact numbers" if self.numbers else ""
-        return f"rho {self.rho!r} (zCDP), delta {self.delta!r}{exact}"
+        return f"rho {self.rho!r} (mu²/2), delta {self.delta!r}{exact}"
 
 
 class Place(Struct, frozen=True, forbid_unknown_fields=True, order=True):
@@ -58,8 +58,8 @@ class Place(Struct, frozen=True, forbid_unknown_fields=True, order=True):
 class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     """What one release costs, as the hub itself computed it. The asker states none of it.
 
-    rho: zCDP of one patient's whole contribution (add or remove one patient), for the noise that is left when
-    the worst permitted coalition subtracts its own. delta: added outright (rounding), once per charge.
+    rho: mu^2/2 (Gaussian DP) of one patient's whole contribution (add or remove one patient), for the noise that is
+    left when the worst permitted coalition subtracts its own. delta: added outright (rounding), once per charge.
     numbers: coordinates opened exactly; 0 in private mode, while rho and delta are 0 in exact mode.
     """
 
@@ -89,7 +89,7 @@ class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     def price(self) -> str:
         if self.mode == "exact":
             return f"{self.numbers} exact numbers (epsilon infinite)"
-        return f"rho {self.rho!r} (zCDP) and delta {self.delta!r}"
+        return f"rho {self.rho!r} (mu²/2) and delta {self.delta!r}"
 
     @property
     def where(self) -> str:

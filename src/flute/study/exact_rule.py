@@ -11,8 +11,12 @@ patient i is h_i = (M (M'M)^+ M')_ii.
     for at least t of them. Proof: let A be those for whom it is 1, a = |A|, P the projection onto M's columns. P 1_A
     = 1_A, so a = 1_A' P 1_A = sum over i, j in A of P_ij <= a^2 max P_ij, and P_ij^2 <= h_i h_j <= 1/t^2: a >= t.
 One yes or no for everything. It bounds counts, no other sums: means and a regression's products are numbers of many
-patients that may be solved for few of them all the same, which only a cap on numbers limits.
-Source: Hoaglin and Welsch 1978 (leverage); Chin and Ozsoyoglu 1982 (auditing of sums that are asked for).
+patients that may be solved for few of them all the same, which only a cap on numbers limits. A network opens, every
+round, the sum of what training came to at all hubs: mostly more numbers than there are patients. Nothing bounds what
+may be worked out from these (single pictures have been brought back from gradients) but the owner's cap on numbers.
+Its counts are looked at like all others, and nothing is trained for that (`HubTotals.counted`).
+Sources: Hoaglin and Welsch 1978 (leverage); Chin and Ozsoyoglu 1982 (auditing of sums that are asked for); Geiping,
+Bauermeister, Dröge, Moeller 2020 (pictures from gradients).
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from flute.algorithms.contract import Ask, JointAlgorithm
+from flute.algorithms.contract import Ask, HubTotals, JointAlgorithm
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import MisuseError
@@ -60,12 +64,14 @@ def _counted(agreement: Agreement, question: Question, data: Dataset) -> Array:
     algorithm = algorithm_for(question.what)
     if isinstance(algorithm, JointAlgorithm):  # nothing but its result is opened
         return np.zeros((len(data), 0))
+    if isinstance(algorithm, HubTotals):
+        return np.asarray(algorithm.counted(question.what, agreement.setting, data), dtype=np.float64)
     try:
         asked = algorithm.next(question.what, agreement.setting, (), {})
     except MisuseError:  # it waits for another question's result, which says who is in it
         return np.zeros((len(data), 0))
     rows = algorithm.update(
-        question.what, agreement.setting, 0, asked.parameters if isinstance(asked, Ask) else (), data
+        question.what, agreement.setting, 0, asked.parameters if isinstance(asked, Ask) else np.zeros(0), data
     )
     counts = rows[:, np.all((rows == 0) | (rows == 1), axis=0)]
     return np.column_stack([np.any(rows != 0, axis=1), counts]).astype(np.float64)

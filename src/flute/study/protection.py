@@ -8,7 +8,7 @@ a step costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -24,8 +24,8 @@ from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS, JOINT_FRACTION_BITS, MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
 from flute.defaults.joint import MAX_INPUT_BITS
 from flute.defaults.threshold import MAX_CELLS, MAX_TOTAL
-from flute.dp.accounting import epsilon, rho_for
 from flute.dp.calibrate import Mechanism, mechanism_for
+from flute.dp.ceiling import epsilon_of, rho_within
 from flute.dp.views import by_onlooker
 from flute.errors import MisuseError, StudyFileError
 from flute.questions.registry import algorithm_for
@@ -59,10 +59,10 @@ class Price:
 
 @lru_cache(maxsize=256)
 def budget_of(epsilon: float, delta: float) -> tuple[float, float]:
-    """What an epsilon at `delta` allows: (zCDP rho, sum of the deltas that rounding adds).
+    """What an epsilon at `delta` allows: (sum of charges rho, sum of the deltas that rounding adds).
 
     ROUNDING_DELTA_SHARE of delta is set aside for rounding, alike in studies and in hubs' ceilings."""
-    return rho_for(epsilon, (1 - ROUNDING_DELTA_SHARE) * delta), ROUNDING_DELTA_SHARE * delta
+    return rho_within(epsilon, (1 - ROUNDING_DELTA_SHARE) * delta), ROUNDING_DELTA_SHARE * delta
 
 
 def study_budget(agreement: Agreement) -> tuple[float, float]:
@@ -181,7 +181,7 @@ class Sight:
 def sights(agreement: Agreement, priced: Mapping[str, Sequence[Price]]) -> tuple[Sight, ...]:
     """Against whom a private study protects how much, every question answered once; empty for an exact one.
 
-    priced: question to the prices of its steps. What is charged is the filter's price (zCDP), a little larger.
+    priced: question to the prices of its steps. What is charged agrees with this but for what rounding adds.
     """
     if agreement.mode == "exact":
         return ()
@@ -190,15 +190,19 @@ def sights(agreement: Agreement, priced: Mapping[str, Sequence[Price]]) -> tuple
     return tuple(Sight(onlooker.value, report.noised, report.sentence()) for onlooker, report in seen.items())
 
 
-def cover(updates: Array, price: Price, *, hubs: int, rand: bytes) -> NDArray[np.int64]:
+def cover(updates: Array | Iterator[Array], price: Price, *, hubs: int, rand: bytes) -> NDArray[np.int64]:
     """Per-patient rows float64 [n, d] to the int64 [d] vector that may be masked and leave.
 
+    updates: one table; in private mode also tables of some patients each, of which one is held at a time. The answer
+        is the same however patients are divided. What the iterator raises passes through, and nothing may leave.
     Private: clip, scale, round stochastically, sum as integers, add this hub's share of the noise.
     Exact: sum in 64-bit fixed point. `rand`: RAND_SIZE fresh bytes of operating-system entropy, never reused.
     Raises: MisuseError: a wrong shape, or a sum that the fixed point cannot hold.
     """
     if price.mechanism is not None:
         return price.mechanism.contribution(updates, rand=rand)
+    if not isinstance(updates, np.ndarray):
+        raise MisuseError("Exact sums are of one table: a correctly rounded one is not worked out in parts.")
     if updates.ndim != 2 or updates.shape[1] != price.shape.size:
         raise MisuseError("An update has another shape than its step was agreed with.")
     return encode_exact(exact_sum(updates), hubs=hubs, bits=price.fraction_bits)
@@ -206,7 +210,9 @@ def cover(updates: Array, price: Price, *, hubs: int, rand: bytes) -> NDArray[np
 
 def exact_sum(updates: Array) -> Array:
     """Column sums float64 [d], correctly rounded, so that the order of the rows does not matter."""
-    return np.array([math.fsum(column) for column in updates.T], dtype=np.float64)
+    if len(updates) < 2:
+        return np.asarray(updates.sum(axis=0))
+    return np.array([math.fsum(column.tolist()) for column in updates.T], dtype=np.float64)
 
 
 def uncover(total: NDArray[np.int64], price: Price) -> tuple[Array, float]:
@@ -218,5 +224,5 @@ def uncover(total: NDArray[np.int64], price: Price) -> tuple[Array, float]:
 
 
 def hub_epsilon(rho: float, delta: float) -> float:
-    """What a zCDP charge means as epsilon at `delta`."""
-    return epsilon(rho, delta) if rho > 0 else 0.0
+    """What charges of `rho` in all mean as epsilon at `delta`."""
+    return epsilon_of(rho, delta)
