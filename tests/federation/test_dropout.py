@@ -1,4 +1,4 @@
-"""Four hubs of real processes, one of them killed for good in the middle of a study that tolerates one dropout."""
+"""Hubs of real processes: one denies a study that goes on without it, one is killed for good in the middle of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flute.local.federation import LocalFederation
 from flute.local.run import import_csv, set_policy
 from flute.study.agreement import Agreement, PlanChoice
 from support.killing import POLICY, table, write_csv
-from support.studies import private_model, study
+from support.studies import private_model, study, under_plan
 
 HUBS = ("east", "north", "south", "west")
 VICTIM = "south"
@@ -50,12 +50,16 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def begin(local: LocalFederation, agreement: Agreement) -> None:
     with local.client() as client:
         client.propose(agreement)
-        for hub in HUBS:
-            with local.hub(hub) as door:
-                until(lambda door=door: agreement.study in {s["study"] for s in door.get("/status")["studies"]})
-                door.decide(agreement.study, "grant", person="steward")
+        decide(local, agreement)
         until(lambda: state(local, agreement.study)[0] == "ready")
         client.run(agreement.study)
+
+
+def decide(local: LocalFederation, agreement: Agreement, denies: str = "") -> None:
+    for hub in agreement.hubs:
+        with local.hub(hub) as door:
+            until(lambda door=door: agreement.study in {s["study"] for s in door.get("/status")["studies"]})
+            door.decide(agreement.study, "deny" if hub == denies else "grant", person="steward")
 
 
 def state(local: LocalFederation, name: str) -> tuple[str, str, int]:
@@ -72,6 +76,24 @@ def until(condition: Any, timeout_s: float = 90.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.requirement("F-SRS-9")
+@pytest.mark.timeout(120)
+def test_one_hub_of_three_denies_and_two_carry_the_study_out(local: LocalFederation) -> None:
+    base = study("budget: {epsilon: 3}", private_model(0.4))
+    agreement = under_plan(base, PlanChoice("secagg", 1, 1), hubs_min=2, study="two-of-three")
+    with local.client() as client:
+        client.propose(agreement)
+        decide(local, agreement, denies="south")
+        until(lambda: state(local, agreement.study)[0] == "ready")
+        client.run(agreement.study)
+        until(lambda: state(local, agreement.study)[0] in ("finished", "stopped"))
+        status, release = (client.get(f"/studies/{agreement.study}{end}") for end in ("", "/release"))
+    assert status["state"] == "finished", status["why"]
+    assert status["missing"] == release["missing"] == {"south": "did not consent"}
+    assert {tuple(receipt["hubs"]) for receipt in release["receipts"]} == {("north", "west")}
+    assert release["results"]["model"]["coefficients"]
 
 
 @pytest.mark.requirement("F-SRS-7")

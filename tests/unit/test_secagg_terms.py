@@ -52,11 +52,19 @@ def test_two_threshold_sets_share_more_hubs_than_collude(n: int, c: int) -> None
     assert t == 2 or 2 * (t - 1) - n <= c
 
 
-TO_MAX_HUBS = f"3 to {MAX_HUBS} hubs"
+def _two(**changes: object) -> dict[str, object]:
+    return {"hubs": ("hub-a", "hub-b"), "threshold": 2, "survivors_min": 2, **changes}
+
+
+TO_MAX_HUBS = f"to {MAX_HUBS} hubs"
 BROKEN = {
     "no study": ({"study": ""}, "name its study"),
-    "two hubs": ({"hubs": ("hub-a", "hub-b"), "threshold": 2, "colluding": 0, "survivors_min": 3}, TO_MAX_HUBS),
-    "201 hubs": ({"hubs": NAMES[: MAX_HUBS + 1]}, TO_MAX_HUBS),
+    "one hub": ({"hubs": ("hub-a",), "threshold": 1, "colluding": 0, "survivors_min": 1}, f"2 {TO_MAX_HUBS}"),
+    "exact, two hubs": (_two(exact=True, colluding=0), f"3 {TO_MAX_HUBS}"),
+    "two hubs, one of them enough": (_two(survivors_min=1), "survivors_min"),
+    "two hubs, one of them opens": (_two(threshold=1), "between 2"),
+    "two hubs, both colluding": (_two(colluding=2), "must exceed 4"),
+    "201 hubs": ({"hubs": NAMES[: MAX_HUBS + 1]}, f"2 {TO_MAX_HUBS}"),
     "unsorted": ({"hubs": ("hub-b", "hub-a", "hub-c")}, "alphabetical"),
     "twice": ({"hubs": ("hub-a", "hub-a", "hub-c")}, "once each"),
     "t of one": ({"threshold": 1, "colluding": 0}, "between 2"),
@@ -74,6 +82,12 @@ def test_broken_terms_are_refused_with_a_sentence(name: str) -> None:
     changes, says = BROKEN[name]
     with pytest.raises(NotPossible, match=says):
         check(group(3, 1, **changes))
+
+
+def test_two_hubs_are_summed_under_noise_where_each_alone_adds_what_is_charged() -> None:
+    two = group(3, 1, **_two())
+    check(two)
+    assert sharers(two) == 1
 
 
 def test_exact_terms_need_every_hub() -> None:

@@ -133,7 +133,7 @@ def stopped(fed: InProcessFederation, agreement: Agreement) -> str:
     row = fed.rounds.study(agreement.study)
     assert row is not None
     assert row.state == "stopped"
-    assert not [r for r in fed.rounds.rounds(agreement.study) if r.total]
+    assert not [r for r in fed.rounds.rounds(agreement.study) if fed.rounds.total(r.id)]
     return row.why
 
 

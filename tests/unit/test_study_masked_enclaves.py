@@ -72,7 +72,8 @@ def first_question(fed: InProcessFederation, agreement: Agreement) -> SplitQuest
     (r,) = fed.rounds.rounds(agreement.study)
     asked = {m.hub: m.body for m in fed.rounds.messages(r.id, "split-question", outgoing=True)}
     assert sorted(asked) == sorted(HUBS)
-    return msgspec.msgpack.decode(asked["north"], type=SplitQuestion)
+    question = msgspec.msgpack.decode(asked["north"], type=SplitQuestion)
+    return msgspec.structs.replace(question, parameters=fed.rounds.parameters(r.id))
 
 
 def reply(fed: InProcessFederation, asked: Any) -> Any:
@@ -252,7 +253,7 @@ def test_an_aggregator_that_dies_is_named_and_nothing_opens(
     row = ended(fed, agreement)
     assert row.state == "stopped"
     assert "aggregator second does not answer" in row.why
-    assert not [r for r in fed.rounds.rounds(agreement.study) if r.total]
+    assert not [r for r in fed.rounds.rounds(agreement.study) if fed.rounds.total(r.id)]
     paid = 0 if call is EnclaveDuty else 1
     for hub in fed.hubs.values():
         kinds = [line.kind for line in audit.history(hub.parts.journal, study="heart")]

@@ -98,8 +98,8 @@ def asked(plan: str, agreement: Agreement, fed: InProcessFederation) -> Any:
     row = fed.rounds.study(agreement.study)
     assert row is not None
     if plan == "mpc":
-        return JointQuestion(row.digest, "cohort", 0, 0, (), 1)
-    return EncryptedQuestion(row.digest, "cohort", 0, 0, (), 1, bytes(32))
+        return JointQuestion(row.digest, "cohort", 0, 0, b"", 1)
+    return EncryptedQuestion(row.digest, "cohort", 0, 0, b"", 1, bytes(32))
 
 
 @pytest.mark.parametrize(("agreed", "used"), [("secagg", "mpc"), ("secagg", "threshold-he"), ("mpc", "threshold-he")])
@@ -281,5 +281,5 @@ def test_a_coordinator_that_changes_what_hubs_say_to_each_other_gets_no_total(
     row = finished(fed, agreement)
     assert row.state == "stopped"
     assert "does not open" in row.why
-    assert not [r for r in fed.rounds.rounds(agreement.study) if r.total]
+    assert not [r for r in fed.rounds.rounds(agreement.study) if fed.rounds.total(r.id)]
     fed.close()

@@ -66,17 +66,31 @@ def check_study_key(study_key: StudyKey, terms: GroupTerms, keys: Mapping[str, b
 
 
 def renew(state: MemberState, terms: GroupTerms) -> MemberState:
-    """The same group under a newer roster: live ticket and open round are void, channels stay.
+    """The same group under a newer roster, or what is left of it: live ticket and open round are void, channels stay.
 
-    Raises: MisuseError: anything but the roster changed; that takes a new enrolment of every hub.
+    Channels to hubs that left are erased. A group whose sums no noise covers loses no hub.
+    Raises: MisuseError: anything else changed; that takes a new enrolment of every hub. Stale.
     """
     check(terms)
-    same = msgspec.structs.replace(terms, roster=state.terms.roster, roster_version=state.terms.roster_version)
-    if same != state.terms:
+    index_of(terms, state.me)
+    known = state.terms
+    left = terms.hubs != known.hubs
+    if left and (terms.exact or not set(terms.hubs) < set(known.hubs)):
+        raise MisuseError("A group may only lose hubs, and none where no noise covers its sums.")
+    same = msgspec.structs.replace(terms, roster=known.roster, roster_version=known.roster_version)
+    if left:  # fewer hubs have another threshold
+        same = msgspec.structs.replace(
+            same, hubs=known.hubs, threshold=known.threshold, survivors_min=known.survivors_min
+        )
+    if same != known:
         raise MisuseError("Only the roster of a group may change; other terms need every hub's new study key.")
-    if terms.roster_version <= state.terms.roster_version:
+    if terms.roster_version < known.roster_version or (terms.roster_version == known.roster_version and not left):
         raise Stale("A group can only move to a newer version of its roster.")
-    return msgspec.structs.replace(state, terms=terms, phase=Phase.IDLE, dealt=None, round=None)
+    return msgspec.structs.replace(
+        state, terms=terms, phase=Phase.IDLE, dealt=None, round=None,
+        outbound={hub: chain for hub, chain in state.outbound.items() if hub in terms.hubs},
+        inbound={hub: chain for hub, chain in state.inbound.items() if hub in terms.hubs},
+    )  # fmt: skip
 
 
 def roster_key(keys: Mapping[str, bytes], hub: str) -> bytes:

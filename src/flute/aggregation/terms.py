@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from flute.defaults import COMPLETE_GRAPH_HUBS, MAX_HUBS, MIN_HUBS, MIN_NEIGHBOURS
+from flute.defaults.quorum import MIN_NOISED_HUBS
 from flute.errors import Equivocation, MisuseError, NotPossible, TooFewHubs
 from flute.messages.protocol import GroupTerms
 
@@ -53,14 +54,19 @@ def sharers(terms: GroupTerms) -> int:
     )  # fmt: skip
 
 
+def fewest(terms: GroupTerms) -> int:
+    """In any sum. Of two hubs each sees the other's answer: the other's own noise is all that is charged (m = 1)."""
+    return MIN_HUBS if terms.exact else MIN_NOISED_HUBS
+
+
 def _check_hubs(terms: GroupTerms) -> None:
     n = len(terms.hubs)
     if not terms.study:
         raise NotPossible("A group must name its study.")
-    if not MIN_HUBS <= n <= MAX_HUBS:
+    if not fewest(terms) <= n <= MAX_HUBS:
         raise NotPossible(
-            f"Secure aggregation needs {MIN_HUBS} to {MAX_HUBS} hubs; {n} are named. "
-            "With two, each could subtract its own part and see the other's."
+            f"Secure aggregation needs {fewest(terms)} to {MAX_HUBS} hubs; {n} are named. "
+            "With two, each could subtract its own part and see the other's, which only noise may cover."
         )
     if any(a >= b for a, b in pairwise(terms.hubs)):
         raise NotPossible("The hubs of a group must be listed once each, in alphabetical order.")
@@ -75,9 +81,9 @@ def _check_threshold(terms: GroupTerms) -> None:
             f"A threshold of {t} is too low for {n} hubs of which {c} may collude: the coordinator could open "
             f"two different sums. Twice the threshold must exceed {n + c}."
         )
-    if not max(t, MIN_HUBS) <= terms.survivors_min <= n:
+    if not max(t, fewest(terms)) <= terms.survivors_min <= n:
         raise NotPossible(
-            f"survivors_min must lie between {max(t, MIN_HUBS)} and {n}; it is {terms.survivors_min}. "
+            f"survivors_min must lie between {max(t, fewest(terms))} and {n}; it is {terms.survivors_min}. "
             "A smaller set could not be opened or would say too much about each hub."
         )
 
@@ -188,6 +194,6 @@ def _check_enough(terms: GroupTerms, hubs: Sequence[str]) -> None:
             f"Without noise every sum must contain all hubs of the study, and {missing} is missing: the difference "
             f"to another sum would reveal it. {_REPEAT}"
         )
-    needed = max(terms.threshold, terms.survivors_min, MIN_HUBS)
+    needed = max(terms.threshold, terms.survivors_min, fewest(terms))
     if len(hubs) < needed:
         raise TooFewHubs(f"{len(hubs)} hubs are left, and study {terms.study} sums no fewer than {needed}. {_REPEAT}")

@@ -112,7 +112,11 @@ def margins(x: Array, outcome: Array, coefficients: Array) -> Array:
 
 def of_a_model(trial: Trial) -> Found:
     """LiRA with shadow models, and the loss threshold beside it."""
-    clear, covered = models_played(trial)
+    return found_of(trial, *models_played(trial))
+
+
+def found_of(trial: Trial, clear: Models, covered: Models) -> Found:
+    """What both attacks come to on models in clear and on those that the plan releases."""
     chance = trial.chance.child("judged")
     first, second = (likelihood_ratio(models, chance) for models in (clear, covered))
     losses = (loss_threshold(clear, chance), loss_threshold(covered, chance))

@@ -225,7 +225,9 @@ def status_line(status: dict[str, Any]) -> str:
     line = (
         f"{status['study']}: {status['state']}, {status['done']} of {status['of']} results, {status['rounds']} rounds"
     )
-    return f"{line} ({status['why']})" if status["why"] else line
+    gone = "; ".join(f"{hub} {why}" for hub, why in status["missing"].items())
+    said = "; ".join(part for part in (status["why"], gone if gone != status["why"] else "") if part)
+    return f"{line} ({said})" if said else line
 
 
 def _client(url: str, key: Path) -> CoordinatorClient:

@@ -77,7 +77,7 @@ class Exchange:
 
     def _own_round(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
         if r.state == "gathering":
-            question = OwnQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters))
+            question = OwnQuestion(row.digest, r.question, r.step, r.attempt, self._turns.rounds.parameters(r.id))
             self._turns.advance(row, r, "asked", {r.party: question})
             return True
         own = self._turns.answers(r, OwnTotal)
@@ -104,6 +104,15 @@ class Exchange:
     def tolerates(self, agreement: Agreement, r: RoundRow, refused: Sequence[str]) -> bool:
         """May a round go on without the hubs that refused it?"""
         return not r.party and len(refused) <= agreement.plan.dropouts and r.state in ("gathering", "asked")
+
+    def owing(self, r: RoundRow) -> list[str]:
+        """Hubs that owe an answer to what was sent last in an active round."""
+        return self._turns.silent(r)
+
+    def late(self, r: RoundRow) -> list[str]:
+        """Those that owe one, and had their time."""
+        over = self._turns.begun(r) and not self._carrier.carries(r) and time.time() > r.deadline
+        return self.owing(r) if over else []
 
     # --- what hubs say in a talk -----------------------------------------------------------------
 

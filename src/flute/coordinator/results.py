@@ -17,6 +17,7 @@ from flute.study.agreement import Agreement
 from flute.study.check import Checked, checked_agreement
 from flute.study.program import tracks
 from flute.study.protection import study_budget
+from flute.study.quorum import missing
 from flute.study.release import Release, ReleaseReceipt, analysis_plan_digest, make_receipt
 
 
@@ -24,7 +25,8 @@ def study_status(rounds: Rounds, row: StudyRow) -> dict[str, Any]:
     """State, consents and progress. `done` of `of`: questions with a result."""
     agreement = checked_agreement(row.agreement).agreement
     results = rounds.results(row.study)
-    wanted = [t.reference for group in tracks(agreement) for t in group]
+    gone = missing_hubs(rounds, row)
+    wanted = [t.reference for g in tracks(agreement) for t in g if t.party not in gone or t.reference in results]
     history = rounds.rounds(row.study)
     current = history[-1] if history else None
     return {
@@ -34,6 +36,7 @@ def study_status(rounds: Rounds, row: StudyRow) -> dict[str, Any]:
         "why": row.why,
         "mode": agreement.mode,
         "consents": {hub: c["decision"] for hub, c in rounds.consents(row.study).items()},
+        "missing": gone,
         "done": sum(reference in results for reference in wanted),
         "of": len(wanted),
         "rounds": len([r for r in history if r.state == "opened"]),
@@ -57,7 +60,18 @@ def study_release(rounds: Rounds, row: StudyRow) -> Release:
         analysis_plan=analysis_plan_digest(agreement.questions),
         results=rounds.results(row.study),
         receipts=tuple(_receipt(rounds, row, checked, r) for r in opened),
+        missing=missing_hubs(rounds, row),
     )
+
+
+def missing_hubs(rounds: Rounds, row: StudyRow) -> dict[str, str]:
+    """Hub to why it takes no part, or took none to the end; a consent withdrawn after the end changes nothing."""
+    told = {
+        hub: c["decision"]
+        for hub, c in rounds.consents(row.study).items()
+        if not row.ended_at or c["at"] <= row.ended_at
+    }
+    return missing(told)
 
 
 def privacy_statement(agreement: Agreement) -> str:
@@ -89,7 +103,7 @@ def _receipt(rounds: Rounds, row: StudyRow, checked: Checked, r: RoundRow) -> Re
         r.step,
         checked.prices[r.question][r.step],
         roster_version=_roster_version(rounds, r),
-        total=r.total or b"",
+        total=rounds.total(r.id),
         receipts=receipts,
     )
 
@@ -98,9 +112,9 @@ def summed_hubs(rounds: Rounds, r: RoundRow) -> tuple[str, ...]:
     """Whose answers are in an opened round's total: the survivor set that the hubs were told."""
     if r.party:
         return (r.party,)
-    said = rounds.messages(r.id, "survivors-said", outgoing=True)
-    if said:
-        return msgspec.msgpack.decode(said[0].body, type=SurvivorsSaid).survivors.hubs
+    said = rounds.said(r.id, "survivors-said")
+    if said is not None:
+        return msgspec.msgpack.decode(said, type=SurvivorsSaid).survivors.hubs
     return tuple(sorted(hub for hub, kind in rounds.exchanged(r.id, outgoing=False) if kind in CHARGED))
 
 

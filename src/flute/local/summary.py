@@ -138,6 +138,7 @@ def _study(agreement: Agreement, outcome: Outcome) -> StudyReport:
             for q in agreement.questions
         ),
         results=release["results"],
+        missing=release["missing"],
         receipts=tuple(msgspec.convert(r, ReleaseReceipt) for r in release["receipts"]),
         labels={name: v.variable.label for name, v in variables.items() if v.variable.label},
         units={name: v.variable.unit for name, v in variables.items() if v.variable.unit},
@@ -163,6 +164,7 @@ def _agreement_rows(agreement: Agreement, numbers: int) -> tuple[Row, ...]:
         Row("Protection", protection),
         Row("Hubs that may collude", str(agreement.plan.colluding)),
         Row("Hubs that may be missing from a sum", str(agreement.plan.dropouts)),
+        Row("Hubs that carry it out at least", str(agreement.least)),
         Row("Code of the algorithms", agreement.code.hex()[:16]),
     )
 

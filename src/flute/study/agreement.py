@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from flute.algorithms.contract import Mode, Scope, Setting, Spec, StudyVariable
 from flute.defaults import MAX_AGGREGATORS, MAX_HUBS, MAX_PATIENTS
@@ -85,7 +85,7 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     epsilon: Annotated[float, Meta(ge=0, le=100)]
     """Private mode: the study's whole budget at `delta`, per patient and hub. 0 in exact mode."""
     delta: Annotated[float, Meta(ge=0, le=1e-3)]
-    max_numbers: Annotated[int, Meta(ge=0, le=10_000_000)]
+    max_numbers: Annotated[int, Meta(ge=0, le=1_000_000_000)]
     """Exact mode: cap on the numbers opened, all iterations counted. 0 in private mode."""
     questions: Annotated[tuple[Question, ...], Meta(min_length=1, max_length=64)]
     code: Digest
@@ -96,6 +96,15 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     """True: every record is simulated, and every result says SIMULATED."""
     max_patients: Annotated[int, Meta(ge=1, le=10**9)] = MAX_PATIENTS
     """No hub has more patients in the dataset: a public bound, from which the room that sums need follows."""
+    hubs_min: Annotated[int, Meta(ge=2, le=MAX_HUBS)] | UnsetType = UNSET
+    """How many of the hubs carry the study out at least, whatever the others decide; unset: all (`study.quorum`)."""
+    decide_by: Seconds | UnsetType = UNSET
+    """With `hubs_min`: when the study begins without the hubs that have not decided; unset: it waits for them."""
+
+    @property
+    def least(self) -> int:
+        """Without so many hubs the study is not carried out."""
+        return len(self.hubs) if self.hubs_min is UNSET else self.hubs_min
 
     @property
     def setting(self) -> Setting:

@@ -14,6 +14,7 @@ def differences(new: Agreement, read: Agreement) -> tuple[str, ...]:
     pairs = (
         (new.researcher == read.researcher, "another researcher asks"),
         (sorted(new.hubs) == sorted(read.hubs), "it asks other hubs"),
+        (new.least >= read.least, "it may be carried out by fewer hubs"),
         (new.dataset == read.dataset, "it asks about another dataset"),
         (new.purpose == read.purpose, "its purpose is worded otherwise"),
         (new.conditions == read.conditions, "its legal basis, ethics approval or retention differs"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flute.algorithms.contract import HubTotals
 from flute.defaults import MAX_PATIENTS, MIN_HUBS
-from flute.study.agreement import Agreement
+from flute.questions.registry import algorithm_for
+from flute.study.agreement import Agreement, Question
 from flute.study.threats import outvotes
 
 
@@ -24,11 +26,14 @@ def cautions(agreement: Agreement) -> Sequence[str]:
             "protects the third." if agreement.mode == "private" else
             "With three hubs, one that subtracts its own answer sees the exact sum of the other two.",
         )  # fmt: skip
+    said += [_trained(q) for q in agreement.questions if agreement.mode == "exact" and _trains(q)]
     if agreement.max_patients >= MAX_PATIENTS:
         said.append(
             f"Nothing says how many patients a hub has, so one that cheats may weigh as much as {MAX_PATIENTS:,}: "
             "'max_patients' in the study file bounds that."
         )
+    if agreement.least < n:
+        said.insert(0, _fewer(agreement))
     if plan.dropouts:
         said.append(
             f"Sums may be opened without up to {plan.dropouts} of the {n} hubs; the noise is scaled for the fewest."
@@ -59,3 +64,31 @@ def cautions(agreement: Agreement) -> Sequence[str]:
             f"coordinator; if more do, one honest enclave of {', '.join(plan.aggregators)} still does."
         )
     return tuple(said)
+
+
+def _trains(question: Question) -> bool:
+    return isinstance(algorithm_for(question.what), HubTotals)
+
+
+def _trained(question: Question) -> str:
+    return (
+        f"{question.id} opens more exact numbers than there are patients. Whoever sees what came out of every round "
+        "can try to work back to single patients' values and images; that each total is of all hubs' patients "
+        "together is all that stands in the way."
+    )
+
+
+def _fewer(agreement: Agreement) -> str:
+    n, least = len(agreement.hubs), agreement.least
+    honest = n - agreement.plan.dropouts - agreement.plan.colluding
+    said = f"The study is carried out without up to {n - least} of the {n} hubs: those that deny it"
+    if agreement.mode == "exact":
+        return (
+            f"{said} or do not decide in time. Who takes part is settled when the first question is asked, and a hub "
+            "that stops after that stops the study."
+        )
+    alone = "each honest hub alone adds" if honest == 1 else f"any {honest} honest hubs add"
+    return (
+        f"{said}, do not decide in time, withdraw or do not answer. The coordinator says which; it cannot go below "
+        f"{least} hubs, and {alone} all the noise that is charged."
+    )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from msgspec import UNSET
+
 from flute.aggregation.plan import PLANS, Plan
 from flute.algorithms.contract import Evaluate
 from flute.errors import MisuseError, StudyFileError
@@ -21,7 +23,7 @@ from flute.study.check_plan import check_plan, one_of
 from flute.study.lines import Lines, line_of
 from flute.study.protection import Price, prices
 
-_NAMES_ONE: Final = ("outcome", "by", "time", "event")
+_NAMES_ONE: Final = ("outcome", "by", "time", "event", "image")
 _NAMES_SEVERAL: Final = ("predictors", "variables", "incomplete")
 """Elements of questions that name variables."""
 
@@ -188,6 +190,7 @@ def _about(agreement: Agreement, question: Question, text: str) -> tuple[str, tu
 def _check_names(agreement: Agreement, question: Question, lines: Lines) -> None:
     """Every variable is declared, every model of an evaluation is one that an earlier question makes."""
     known = [v.variable.name for v in agreement.variables]
+    images = {v.variable.name for v in agreement.variables if v.variable.kind == "image"}
     what = question.what
     if isinstance(what, Evaluate):
         _check_models(agreement, question, what, lines)
@@ -200,6 +203,12 @@ def _check_names(agreement: Agreement, question: Question, lines: Lines) -> None
         if name not in known:
             raise StudyFileError(
                 f"{question.id}: {name!r} is not among the study's variables; {one_of(name, known, 'they are')}",
+                line=line_of(lines, "questions", question.id, *place),
+            )
+        if (name in images) != (place == ("image",)):
+            wrong = "an image, which only 'image' of a network takes" if name in images else "no image"
+            raise StudyFileError(
+                f"{question.id}: {name!r} is {wrong}; write the name of a variable of another kind.",
                 line=line_of(lines, "questions", question.id, *place),
             )
 
@@ -216,6 +225,12 @@ def _check_models(agreement: Agreement, question: Question, what: Evaluate, line
         if makes_model(other.what):
             earlier.append(other.id)
     for index, model in enumerate(what.models):
+        if model in earlier and agreement.hubs_min is not UNSET and agreement.question(model).scope == "each":
+            raise StudyFileError(
+                f"{question.id}: {model!r} is one model of each hub, and with 'hubs_min' some may not be made; leave "
+                "hubs_min out, or score pooled models.",
+                line=line_of(lines, "questions", question.id, "models", str(index)),
+            )
         if model not in earlier:
             instead = f"write {' or '.join(earlier)}" if earlier else "ask for the model first"
             raise StudyFileError(

@@ -9,7 +9,10 @@ import difflib
 from collections.abc import Iterable
 from math import comb
 
+from msgspec import UNSET
+
 from flute.aggregation.plan import PLANS, Plan
+from flute.defaults import MIN_HUBS
 from flute.defaults.joint import MAX_GROUPS
 from flute.errors import StudyFileError
 from flute.study.agreement import Agreement
@@ -47,6 +50,7 @@ def check_plan(agreement: Agreement, lines: Lines) -> Plan:
             f"single hub's answer. Write 'colluding: {n - 2}', or ask more hubs to take part.",
             line=line_of(lines, "plan", "colluding"),
         )
+    _check_hubs_min(agreement, lines)
     _check_dropouts(agreement, lines)
     _check_own_elements(agreement, lines)
     if agreement.guarantees != guarantees_digest(agreement.mode, agreement.plan, agreement.questions):
@@ -55,6 +59,45 @@ def check_plan(agreement: Agreement, lines: Lines) -> Plan:
             "anew with the version that all hubs have."
         )
     return plan
+
+
+def _check_hubs_min(agreement: Agreement, lines: Lines) -> None:
+    """May fewer hubs carry the study out than are asked, and is the noise scaled for so few?"""
+    if agreement.hubs_min is UNSET:
+        if agreement.decide_by is not UNSET:
+            raise StudyFileError(
+                "decide_by says when a study begins without the hubs that have not decided, and this one needs all: "
+                "write 'hubs_min' as well, or leave decide_by out.",
+                line=line_of(lines, "decide_by"),
+            )
+        return
+    n, least, plan = len(agreement.hubs), agreement.least, agreement.plan
+    line = line_of(lines, "hubs_min")
+    if not PLANS[plan.name].recovers_dropouts or not plan.echo:
+        what = f"plan {plan.name}" if plan.echo else "'echo: false'"
+        raise StudyFileError(
+            f"With {what} a study is carried out by all of its hubs: leave hubs_min out, or choose plan secagg with "
+            "its echo.",
+            line=line,
+        )
+    fewest = max(plan.colluding + 2, MIN_HUBS) if agreement.mode == "exact" else plan.colluding + 1
+    if not fewest <= least <= n:
+        why = "two honest ones, at least three in all" if agreement.mode == "exact" else "one honest one"
+        raise StudyFileError(
+            f"hubs_min is {least}: besides {plan.colluding} colluding hubs {why} must be left, and {n} are asked. "
+            f"Write a number from {fewest} to {n}.",
+            line=line,
+        )
+    if agreement.mode == "private" and plan.dropouts < n - least:
+        raise StudyFileError(
+            f"hubs_min is {least} of {n}, and the noise is scaled for sums that lack at most {plan.dropouts}: write "
+            f"'plan: {{dropouts: {n - least}}}', which makes every result coarser, or a larger hubs_min.",
+            line=line,
+        )
+    if agreement.decide_by is not UNSET and agreement.decide_by > agreement.ends:
+        raise StudyFileError(
+            "decide_by is later than the study's last day; write an earlier day.", line=line_of(lines, "decide_by")
+        )
 
 
 def _check_dropouts(agreement: Agreement, lines: Lines) -> None:
@@ -71,7 +114,7 @@ def _check_dropouts(agreement: Agreement, lines: Lines) -> None:
             f"Under plan {agreement.plan.name} a total is opened of all hubs or of none: write 'dropouts: 0'.",
             line=line,
         )
-    most = most_dropouts(agreement)
+    most = max(most_dropouts(agreement), n - agreement.least)
     if missing > most:
         raise StudyFileError(
             f"Of {n} hubs, {c} of them colluding, at most {most} may be missing from a sum, not {missing}: a smaller "

@@ -6,18 +6,15 @@ The file says what an `Agreement` says, in fewer words. Nothing is guessed that 
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
 from flute.aggregation.plan import PLANS
-from flute.algorithms.contract import Spec, StudyVariable
-from flute.data.variables import Variable
+from flute.algorithms.contract import Spec
 from flute.defaults import (
     COLLUDING,
     DELTA,
@@ -40,6 +37,7 @@ from flute.study.agreement import (
     read_agreement,
     write_agreement,
 )
+from flute.study.file_variables import variable_of
 from flute.study.lines import MAX_FILE_BYTES, Lines, convert, line_of, parse
 from flute.study.threats import guarantees_digest
 
@@ -52,19 +50,6 @@ _NAME: Final = re.compile(rf"[A-Za-z][A-Za-z0-9_.-]{{0,{MAX_ID_CHARS - 1}}}")
 _LAST_SECOND: Final = 86_399
 """Of a day: people mean that day too when they write 'until'."""
 _Line = Annotated[str, Meta(min_length=1, max_length=500)]
-
-
-class FileVariable(Struct, frozen=True, forbid_unknown_fields=True):
-    kind: Literal["number", "binary", "category"]
-    range: tuple[float, float] | None = None
-    levels: Annotated[tuple[str | int, ...], Meta(max_length=64)] = ()
-    unit: Annotated[str, Meta(max_length=32)] = ""
-    label: Annotated[str, Meta(max_length=200)] = ""
-    log: bool = False
-    scale: Literal["none", "reference", "pooled"] | None = None
-    centre: float | None = None
-    spread: Annotated[float, Meta(gt=0)] | None = None
-    reference: str | int | None = None
 
 
 class FileConditions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +69,7 @@ class FileBudget(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FileExact(Struct, frozen=True, forbid_unknown_fields=True):
-    max_numbers: Annotated[int, Meta(gt=0, le=10_000_000)] = EXACT_MAX_NUMBERS
+    max_numbers: Annotated[int, Meta(gt=0, le=1_000_000_000)] = EXACT_MAX_NUMBERS
 
 
 class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +102,8 @@ class StudyFile(Struct, frozen=True, forbid_unknown_fields=True):
     budget: FileBudget | None = None
     exact: FileExact | None = None
     simulated: bool = False
+    hubs_min: Annotated[int, Meta(ge=2, le=MAX_HUBS)] | None = None
+    decide_by: date | None = None
 
 
 def read_study_file(text: str, *, path: str, code: bytes) -> tuple[Agreement, Lines]:
@@ -156,7 +143,7 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         dataset=file.dataset,
         missing=file.missing,
         variables=tuple(
-            _variable(name, raw, mode, lines) for name, raw in _named(file.variables, "variables", lines)
+            variable_of(name, raw, mode, lines) for name, raw in _named(file.variables, "variables", lines)
         ),
         plan=plan,
         mode=mode,
@@ -168,6 +155,8 @@ def _agreement(file: StudyFile, lines: Lines, code: bytes) -> Agreement:
         guarantees=guarantees_digest(mode, plan, questions) if plan.name in PLANS else bytes(32),
         simulated=file.simulated,
         max_patients=file.max_patients,
+        hubs_min=UNSET if file.hubs_min is None else file.hubs_min,
+        decide_by=UNSET if file.decide_by is None else _seconds(file.decide_by, ("decide_by",), lines) + _LAST_SECOND,
     )
 
 
@@ -234,76 +223,6 @@ def _seconds(day: date, element: tuple[str, ...], lines: Lines) -> int:
     if day.year < 1970:
         raise StudyFileError(f"{'.'.join(element)} is {day}; write a day after 1969.", line=line_of(lines, *element))
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-
-
-def _variable(name: str, raw: Any, mode: str, lines: Lines) -> StudyVariable:
-    at = ("variables", name)
-    v = convert(raw, FileVariable, at, lines)
-    _check_fitting(name, v, raw, lines)
-    low, high = (float(end) for end in v.range) if v.range is not None else (0.0, 1.0)
-    levels = tuple(str(level) for level in v.levels)
-    reference = "" if v.reference is None else str(v.reference)
-    if reference and reference not in levels:
-        raise StudyFileError(
-            f"{name}: reference {reference!r} is not one of its levels; write one of {', '.join(levels)}.",
-            line=line_of(lines, *at, "reference"),
-        )
-    variable = Variable(name, v.kind, low, high, levels, v.unit, v.label)
-    centre, spread = _reference_scale(v, low, high)
-    scale = v.scale or (("pooled" if mode == "exact" else "reference") if v.kind == "number" else "none")
-    return StudyVariable(variable, v.log, scale, centre, spread, reference)
-
-
-def _check_fitting(name: str, v: FileVariable, raw: dict[str, Any], lines: Lines) -> None:
-    """Every element belongs to the variable's kind, and what its kind needs is there."""
-    at = ("variables", name)
-    numbers, categories = ("range", "log", "scale", "centre", "spread"), ("levels", "reference")
-    foreign = {"number": categories, "category": numbers, "binary": (*numbers, *categories)}[v.kind]
-    for element in (e for e in raw if e in foreign):
-        owner = "numbers" if element in numbers else "categories"
-        raise StudyFileError(
-            f"{name} is {_article(v.kind)} and has {element!r}, which is for {owner}; leave it out, or correct its "
-            "kind.",
-            line=line_of(lines, *at, element),
-        )
-    if v.kind == "number" and v.range is None:
-        raise StudyFileError(
-            f"{name} is a number and needs its plausible values: write for example 'range: [0, 200]'. A value "
-            "outside counts as missing, and the range bounds what one patient can contribute.",
-            line=line_of(lines, *at),
-        )
-    if v.range is not None and not (math.isfinite(v.range[0]) and v.range[0] < v.range[1] < math.inf):
-        raise StudyFileError(
-            f"{name}: the range must go from a lower to a higher finite value; write for example 'range: [0, 200]'.",
-            line=line_of(lines, *at, "range"),
-        )
-    if v.kind == "category" and len({str(level) for level in v.levels}) < max(2, len(v.levels)):
-        raise StudyFileError(
-            f"{name} is a category and needs at least two levels, all of them different; write for example "
-            "'levels: [low, middle, high]'.",
-            line=line_of(lines, *at, "levels"),
-        )
-    if v.log and v.range is not None and v.range[0] <= 0:
-        raise StudyFileError(
-            f"{name} has 'log: true', but its range starts at {v.range[0]:g}, which has no logarithm; write a low "
-            "end above 0.",
-            line=line_of(lines, *at, "range"),
-        )
-
-
-def _article(kind: str) -> str:
-    return {"number": "a number", "category": "a category", "binary": "binary"}[kind]
-
-
-def _reference_scale(v: FileVariable, low: float, high: float) -> tuple[float, float]:
-    """Public centre and spread: the middle and a quarter of the range, after the logarithm if there is one."""
-    a, b = (float(np.log(low)), float(np.log(high))) if v.log else (low, high)
-    if v.kind != "number":
-        return 0.0, 1.0
-    return (
-        v.centre if v.centre is not None else (a + b) / 2,
-        v.spread if v.spread is not None else (b - a) / 4,
-    )
 
 
 def _question(name: str, raw: Any, mode: str, lines: Lines) -> Question:

@@ -18,6 +18,7 @@ import yaml
 from msgspec import Struct
 
 from flute.errors import StudyFileError
+from flute.study.wording import WRITE, YES_OR_NO
 
 MAX_FILE_BYTES: Final = 256 * 1024
 _MAX_ELEMENTS: Final = 50_000
@@ -26,7 +27,6 @@ _MAX_DEPTH: Final = 16
 _SHOWN_CHARS: Final = 60
 Lines = dict[tuple[str, ...], int]
 T = TypeVar("T", bound=Struct)
-_YES_OR_NO: Final = "write true or false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,102 +44,11 @@ class Form:
     named: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
-_WRITE: Final = {
-    "flute": "write 'flute: 1', which is the version of this file's form",
-    "study": "write 2 to 64 lower case letters, digits and hyphens, a letter first, for example 'study: heart-2026'",
-    "title": "write a text of 1 to 200 characters, in quotes if it is a number or a day",
-    "purpose": "write in up to 2,000 characters what the study is for; stewards decide by it",
-    "researcher": "write your id in the federation: 2 to 32 lower case letters, digits and hyphens, a letter first",
-    "hubs": "write a list of hub names, each 2 to 32 lower case letters, digits and hyphens, a letter first, for "
-    "example 'hubs: [north, south, west]'",
-    "simulated": _YES_OR_NO,
-    "dataset": "write a name: letters, digits, '_', '.' and '-', a letter first",
-    "missing": "write 'missing: drop' (such patients are left out) or 'missing: indicate' (a 0/1 column says so)",
-    "period": "write 'period: {from: 2026-01-01, until: 2027-12-31}'",
-    "from": "write a day, for example 2026-01-01",
-    "until": "write a day, for example 2027-12-31",
-    "conditions": "write 'all:' or a hub's name, and below it legal_basis, ethics_approval and retain_until",
-    "legal_basis": "write a text of 1 to 500 characters, in quotes if it is a number or a day",
-    "ethics_approval": "write a text of 1 to 500 characters, in quotes if it is a number or a day",
-    "retain_until": "write a day, for example 2030-12-31",
-    "kind": "write number, binary or category",
-    "range": "write the lowest and the highest plausible value, for example 'range: [60, 260]'",
-    "levels": "write a list of 2 to 64 levels, for example 'levels: [low, middle, high]'",
-    "unit": "write a UCUM unit of at most 32 characters, for example 'unit: mg/dL'",
-    "label": "write a text of at most 200 characters, in quotes if it is a number or a day",
-    "log": _YES_OR_NO,
-    "scale": "write none, reference or pooled",
-    "centre": "write a number",
-    "spread": "write a number above 0",
-    "reference": "write one of the levels",
-    "plan": "write 'plan: {name: secagg, colluding: 1}'",
-    "name": "write the name of a plan, for example 'name: secagg'",
-    "percents": "write whole numbers from 1 to 99, for example 'percents: [25, 50, 75]'",
-    "grid": "write into how many parts the range is cut, for example 'grid: 1024'",
-    "time": "write the name of a number: the time to the event, or to the end of follow-up",
-    "event": "write the name of a 0/1 variable: 1 where the event was seen",
-    "openers": "write how many hubs have to agree to open a total, more than may collude: for example 'openers: 2'",
-    "aggregators": "write the enclaves by the names that the roster approves, for example 'aggregators: [snp, tdx]'",
-    "colluding": "write how many hubs may work together against the others: a whole number, at least 1",
-    "dropouts": "write how many hubs' answers a sum may lack: a whole number, 0 if every hub has to answer",
-    "echo": _YES_OR_NO,
-    "max_patients": "write the most patients that any hub may have: a whole number",
-    "budget": "write 'budget: {epsilon: 1}'",
-    "epsilon": "write a number above 0 and at most 100, for example 'epsilon: 1'",
-    "delta": "write a number above 0 and at most 0.001, for example 'delta: 1.0e-6'",
-    "exact": "write 'exact: {max_numbers: 2000}'",
-    "max_numbers": "write a whole number from 1 to 10,000,000",
-    "variables": "write a list of variable names, for example 'variables: [age, sex]'",
-    "outcome": "write the name of a binary variable",
-    "predictors": "write a list of variable names, for example 'predictors: [age, sex]'",
-    "models": "write a list of questions that ask for a model, for example 'models: [model]'",
-    "by": "write the name of a category or binary variable, or of a number together with 'cuts'",
-    "cuts": "write rising numbers within the range, for example 'cuts: [50, 60, 70]'",
-    "fairness": _YES_OR_NO,
-    "model": "write the question that makes a model, its 'algorithm' and elements, below it",
-    "folds": "write a whole number from 2 to 10, for example 'folds: 5'",
-    "incomplete": "write a list of variable names, for example 'incomplete: [age, sex]'",
-    "imputations": "write a whole number from 2 to 20, for example 'imputations: 5'",
-    "sweeps": "write a whole number from 1 to 20, for example 'sweeps: 5'",
-    "raters": _YES_OR_NO,
-    "groups": "write an odd number of groups, 3 to 101, for example 'groups: 11'",
-    "family": "write gaussian, binomial, poisson or gamma",
-    "exposure": "write the name of a number above 0, for example time under observation",
-    "strengths": "write a list of numbers above 0, the largest first, for example 'strengths: [0.1, 0.01]'",
-    "l1_ratio": "write a number from 0 (ridge) to 1 (lasso)",
-    "choose_by": "write aic or bic",
-    "least": "write a whole number from 1 to 10,000, for example 'least: 20'",
-    "influence": "write a number above 0 and at most 1, for example 'influence: 0.5'",
-    "max_depth": "write how many questions deep a tree may be: a whole number from 1 to 8",
-    "min_leaf": "write how many patients a leaf has at least: a whole number, at least 10",
-    "criterion": "write gini or entropy",
-    "rounds": "write how many trees are added: a whole number from 1 to 200",
-    "learning_rate": "write a number above 0 and at most 1, for example 'learning_rate: 0.1'",
-    "penalty": "write a number of at least 0, for example 'penalty: 1'",
-    "cycles": "write a whole number from 1 to 5, for example 'cycles: 2'",
-    "method": "write usual or fisher",
-    "code": "write 'code: |' and below it, indented, a module with def step(rows, parameters)",
-    "outputs": "write how many numbers the code gives for one patient: a whole number from 1 to 4096",
-    "clip_norm": "write a number above 0, for example 'clip_norm: 1'",
-    "parameters": "write a list of numbers, for example 'parameters: [0.5, 2]'",
-    "memory_mb": "write a whole number of megabytes from 16 to 16384",
-    "least_memory_mb": "write a whole number of megabytes, at most memory_mb",
-    "seconds": "write a whole number from 1 to 300",
-    "kernel": "write linear or rbf",
-    "cost": "write a number above 0, for example 'cost: 1'",
-    "gamma": "write a number from 0 to 1000; 0 for one over the number of columns",
-    "features": "write a whole number from 4 to 128, for example 'features: 64'",
-    "seed": "write any whole number from 0 to 2147483648; it is public",
-    "trees": "write how many trees there are: a whole number from 1 to 200",
-    "candidates": "write how many predictors a node may choose from: a whole number, 0 for the root of their number",
-    "bins": "write a whole number: 4 to 1024 for describe, 8 to 256 for evaluate",
-}
-"""What to write for each element of a study file."""
 STUDY_FILE: Final = Form(
     file="study file",
     begins="flute: 1",
     page="docs/reference/study-file.md",
-    write=_WRITE,
+    write=WRITE,
     named={
         ("variables", 1): "write each variable's name, and below it its kind",
         ("variables", 2): "write its kind below it, for example '{kind: binary}'",
@@ -272,7 +181,7 @@ def _sentence(
     """One sentence for msgspec's message, and the element that it is about."""
     if unknown := re.search(r"unknown field `(.+?)`", message):
         name = unknown.group(1)
-        known = (*_fields_at(kind, element[depth:]), *also)
+        known = (*_fields_at(kind, element[depth:], raw), *(() if element[depth:] else also))
         where = f"a {form.file}" if not element else _name(element)
         return f"There is no element {name!r} in {where}; {_near(name, known)}", (*element, name)
     if missing := re.search(r"missing required field `(.+?)`", message):
@@ -283,7 +192,7 @@ def _sentence(
 
 def _wrong(element: tuple[str, ...], value: Any, form: Form) -> str:
     advice = _advice(element, form)
-    if isinstance(value, bool) and advice != _YES_OR_NO:
+    if isinstance(value, bool) and advice != YES_OR_NO:
         words = "yes, on or true" if value else "no, off or false"
         return (
             f"{_name(element)} is a bare {words}, which YAML reads as yes or no and not as text; put it in "
@@ -307,12 +216,34 @@ def _near(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"there may be {', '.join(sorted(known))}."
 
 
-def _fields_at(kind: type[Struct], path: tuple[str, ...]) -> tuple[str, ...]:
-    """Field names of the struct that stands at `path` below `kind`."""
+def _fields_at(kind: type[Struct], path: tuple[str, ...], raw: Any) -> tuple[str, ...]:
+    """Field names of the struct that stands at `path` below `kind`; where several may, of the one that is named."""
+    among = [kind]
     for name in path:
-        inner = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}.get(name)
-        kind = next((t for t in (inner, *getattr(inner, "__args__", ())) if _is_struct(t)), kind)
+        if not name.isdigit():  # an entry of a list is of what the list is of
+            among = _structs({f.encode_name: f.type for f in msgspec.structs.fields(kind)}.get(name)) or [kind]
+        raw = _entry(raw, name)
+        kind = next((k for k in among if _is_named(k, raw)), among[0])
     return tuple(f.encode_name for f in msgspec.structs.fields(kind))
+
+
+def _structs(kind: Any) -> list[type[Struct]]:
+    """All structs that a type is made of."""
+    if _is_struct(kind):
+        return [kind]
+    return [one for inner in getattr(kind, "__args__", ()) for one in _structs(inner)]
+
+
+def _entry(raw: Any, name: str) -> Any:
+    if isinstance(raw, list):
+        return raw[int(name)] if name.isdigit() and int(name) < len(raw) else None
+    return raw.get(name) if isinstance(raw, dict) else None
+
+
+def _is_named(kind: type[Struct], raw: Any) -> bool:
+    """Whether `raw` has the tag of this struct."""
+    config = kind.__struct_config__
+    return isinstance(raw, dict) and config.tag is not None and raw.get(config.tag_field) == config.tag
 
 
 def _is_struct(kind: Any) -> bool:

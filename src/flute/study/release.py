@@ -55,7 +55,8 @@ def make_receipt(
 ) -> ReleaseReceipt:
     """Raises: MisuseError: a hub that took part has no receipt; without one there is no release."""
     hubs = tuple(sorted(receipts))
-    least = len(agreement.hubs) - agreement.plan.dropouts if question.scope == "pooled" else 1
+    pooled = min(len(agreement.hubs) - agreement.plan.dropouts, agreement.least)
+    least = pooled if question.scope == "pooled" else 1
     if not set(hubs) <= set(agreement.hubs) or len(hubs) < least:
         raise MisuseError("A release needs the receipt of every hub whose answer is in it.")
     return ReleaseReceipt(
@@ -101,3 +102,5 @@ class Release(Struct, frozen=True):
     analysis_plan: str
     results: dict[str, dict[str, Any]]
     receipts: tuple[ReleaseReceipt, ...]
+    missing: dict[str, str] = {}
+    """Hub to why it took no part, or not to the end; each receipt names the hubs of its own total."""

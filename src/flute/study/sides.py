@@ -6,7 +6,6 @@ nobody can be told other terms), and it stores a hub's new state before an answe
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -35,6 +34,7 @@ from flute.messages.protocol import (
 from flute.primitives.keys import SigningKey, digest
 from flute.primitives.ring import Integers
 from flute.study.agreement import Agreement
+from flute.study.quorum import among
 from flute.trust.roster import Roster
 
 
@@ -55,12 +55,11 @@ def group_terms(agreement: Agreement, agreement_digest: bytes, roster: Roster) -
     )
 
 
-def step_digest(agreement: bytes, question: str, step: int, attempt: int, parameters: Sequence[float]) -> bytes:
+def step_digest(agreement: bytes, question: str, step: int, attempt: int, parameters: bytes) -> bytes:
     """Names one step of one question; it enters the masks, so hubs that were asked different things do not
-    cancel."""
-    raw = struct.pack(f"<{len(parameters)}d", *parameters)
+    cancel. parameters: as they travel."""
     numbers = step.to_bytes(8, "big") + attempt.to_bytes(8, "big")
-    return digest(b"flute/step/v1", agreement, question.encode(), numbers, raw)
+    return digest(b"flute/step/v1", agreement, question.encode(), numbers, parameters)
 
 
 def hub_keys(agreement: Agreement, roster: Roster) -> dict[str, bytes]:
@@ -90,8 +89,7 @@ class HubSide:
         self._me = me
         self._agreement = agreement
         self._digest = agreement_digest
-        self._terms = group_terms(agreement, agreement_digest, roster)
-        self._keys = hub_keys(agreement, roster)
+        self._roster = roster
         self._load = load
         self._save = save
         self._vector = vector
@@ -114,15 +112,20 @@ class HubSide:
         return key
 
     def ticket(self, keys: Sequence[StudyKey], after: int) -> tuple[Ticket, bytes]:
-        """This hub's live ticket and its digest; the first call sets up the channels to the other hubs."""
+        """This hub's live ticket and its digest; the first call sets up the channels to the other hubs.
+
+        keys: of all hubs that carry out the study. Raises: Equivocation: others than before, other than that some
+        left a private study. TooFewHubs: fewer than agreed.
+        """
         raw = self._load()
         if raw is None:
             raise OutOfOrder(f"{self._me} has no key for study {self._agreement.study}; it has to consent anew.")
         state = decode_state(raw)
         if isinstance(state, Enrolled):
-            state = channels.setup(state, keys, terms=self._terms, keys=self._keys)
+            terms = self._terms(self._named(keys))
+            state = channels.setup(state, keys, terms=terms, keys=self._keys(terms))
         else:
-            state = self._renewed(state)
+            state = self._renewed(state, self._still(state, self._named(keys)))
         state, ticket = member.deal(state, key=self._key, rand=self._entropy(DEAL_RAND_SIZE), after=after)
         self._save(encode_state(state), None)
         return ticket, ticket_digest(ticket)
@@ -134,7 +137,8 @@ class HubSide:
         """
         if Layout(start.width, start.size) != layout:
             raise Equivocation("Message 0 asks for vectors of another size or width than this step was agreed with.")
-        state, answer = member.begin(self._member(), start, question=question, keys=self._keys)
+        before = self._member()
+        state, answer = member.begin(before, start, question=question, keys=self._keys(before.terms))
         self._save(encode_state(state), None)
         return answer and msgspec.structs.replace(answer, vector=self._vector())
 
@@ -160,7 +164,7 @@ class HubSide:
 
     def told(self, survivors: Survivors) -> Echo | Shares:
         """Message 2: signed, or, where the agreement does without the echo, answered with shares at once."""
-        if self._terms.mode == "echo":
+        if self._agreement.plan.echo:
             state, echo = member.echo(self._member(), survivors, key=self._key)
             self._save(encode_state(state), None)
             return echo
@@ -171,9 +175,11 @@ class HubSide:
 
     def unmask(self, echoes: Echoes) -> tuple[Shares, tuple[str, ...]]:
         """Shares, with the next ticket; and the hubs whose tags were wrong."""
+        before = self._member()
+        keys = self._keys(before.terms)
         state, answer, wrong = member.unmask(
-            self._member(), echoes, keys=self._keys, key=self._key, rand=self._entropy(DEAL_RAND_SIZE)
-        )
+            before, echoes, keys=keys, key=self._key, rand=self._entropy(DEAL_RAND_SIZE)
+        )  # fmt: skip
         self._save(encode_state(state), None)
         return answer, wrong
 
@@ -182,13 +188,42 @@ class HubSide:
         state = None if raw is None else decode_state(raw)
         if not isinstance(state, MemberState):
             raise OutOfOrder(f"{self._me} has dealt no ticket in study {self._agreement.study} yet.")
-        return self._renewed(state)
+        return self._renewed(state, state.terms.hubs)
 
-    def _renewed(self, state: MemberState) -> MemberState:
-        """A newer roster voids the live ticket and the open round; the channels stay."""
-        if state.terms == self._terms:
-            return state
-        return channels.renew(state, self._terms)
+    def _named(self, keys: Sequence[StudyKey]) -> tuple[str, ...]:
+        """Raises: Equivocation: this hub is not among them."""
+        hubs = tuple(sorted(key.hub for key in keys))
+        if self._me not in hubs:
+            raise Equivocation(
+                f"A round of study {self._agreement.study} was called at {self._me} without {self._me}."
+            )
+        return hubs
+
+    def _still(self, state: MemberState, hubs: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of this hub's set that are still called. Raises: Equivocation: the set may not change so."""
+        fixed = state.terms.hubs
+        if hubs == fixed:
+            return fixed
+        if not set(hubs) <= set(fixed) or state.terms.exact:
+            only = "stays as it was when the first was asked" if state.terms.exact else "only ever gets smaller"
+            raise Equivocation(
+                f"{self._me} carries out study {self._agreement.study} with {', '.join(fixed)}, and now "
+                f"{', '.join(hubs)} are named: the set of hubs {only}."
+            )
+        return hubs
+
+    def _terms(self, hubs: Sequence[str]) -> GroupTerms:
+        """Raises: TooFewHubs, Equivocation: the study cannot be carried out by these hubs."""
+        return group_terms(among(self._agreement, hubs), self._digest, self._roster)
+
+    def _keys(self, terms: GroupTerms) -> dict[str, bytes]:
+        """Raises: NotInRoster."""
+        return {hub: self._roster.signing_key(hub) for hub in terms.hubs}
+
+    def _renewed(self, state: MemberState, hubs: tuple[str, ...]) -> MemberState:
+        """A newer roster, or fewer hubs, void the live ticket and the open round; channels stay."""
+        terms = self._terms(hubs)
+        return state if state.terms == terms else channels.renew(state, terms)
 
 
 # --- the coordinator's side ------------------------------------------------------------------
