@@ -38,7 +38,7 @@ _CONTEXT: Final[dict[str, Any]] = {
     },
 }  # fmt: skip
 """The standard's own context: readers compare it."""
-_TYPES: Final = {"number": "sc:Float", "binary": "sc:Integer", "category": "sc:Text"}
+_TYPES: Final = {"number": "sc:Float", "binary": "sc:Integer", "category": "sc:Text", "image": "sc:Text"}
 _DICTIONARY: Final = ("name", "title", "kind", "unit", "low", "high", "levels", "codes", "description")
 
 

@@ -29,7 +29,7 @@ from flute.conformance.model import UCUM
 
 STATISTICS_FILE: Final = "statistics.json"
 _RIGHTS: Final = {"non-public": "NON_PUBLIC", "restricted": "RESTRICTED", "public": "PUBLIC"}
-_DATATYPES: Final = {"number": "decimal", "binary": "boolean", "category": "string"}
+_DATATYPES: Final = {"number": "decimal", "binary": "boolean", "category": "string", "image": "string"}
 _IANA: Final = "https://www.iana.org/assignments/media-types/"
 
 

@@ -125,6 +125,7 @@ class EntryVariable(Struct, frozen=True, forbid_unknown_fields=True):
             "number": f"A number from {v.low:g} to {v.high:g}{f' {v.unit}' if v.unit else ''}",
             "binary": "0 or 1",
             "category": f"One of: {', '.join(v.levels)}",
+            "image": f"An image of {' x '.join(map(str, v.shape or ()))} numbers from {v.low:g} to {v.high:g}",
         }
         return ". ".join(part for part in (self.description or v.label, kinds[v.kind]) if part) + "."
 

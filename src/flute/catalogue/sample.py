@@ -95,7 +95,9 @@ def sidecar(entry: Entry) -> bytes:
 
 
 def _column(variable: Variable, entry: Entry, rows: int) -> Sequence[str]:
-    """`rows` values as text, empty where missing."""
+    """`rows` values as text, empty where missing; no image is made up."""
+    if variable.kind == "image":
+        return [""] * rows
     released = entry.statistics.figures(variable.name) if entry.statistics else None
     chance = _uniform(entry, variable.name, 3, rows)
     gap = released.missing_share if released else 0.0

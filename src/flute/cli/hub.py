@@ -138,8 +138,9 @@ def consent(
     follow that differ from this one in nothing but their questions and budget (same researcher, hubs, purpose, legal
     basis, records, protection, code; private; no other variables; no later end), up to epsilon 2 in all, this one
     included. Each is journaled; `--decision end-alike` ends it.
-    Examples: `flute hub consent /srv/flute pilot --person eva` · `… --decision grant`
-    `flute hub consent /srv/flute pilot --person eva --decision grant --alike 2`
+
+    Examples: `flute hub consent /srv/flute pilot --person eva` · `… --decision grant` ·
+    `… --decision grant --alike 2`
     """
     with HubClient(folder) as door:
         shown = door.get(f"/studies/{study}")

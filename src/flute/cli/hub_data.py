@@ -1,4 +1,4 @@
-"""`flute hub import`, `cohort`, `decide`, `withdraw-patient`, `quality`: a hub's own records."""
+"""`flute hub import`, `images`, `cohort`, `decide`, `withdraw-patient`, `quality`: a hub's own records."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 import yaml
 from rich.markup import escape
 
+from flute.cli.hub_images import images
 from flute.cli.import_text import (
     decision_text,
     import_counts,
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
     app.command("decide")(decide)
     app.command("withdraw-patient")(withdraw_patient)
     app.command("quality")(quality)
+    app.command("images")(images)
 
 
 Fhir = Annotated[

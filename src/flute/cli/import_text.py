@@ -45,6 +45,8 @@ def import_text(ended: dict[str, Any], page: Path | None = None) -> str:
     """What came in, what did not and why, in a few lines."""
     lines = [f"[yellow]{SIMULATED}[/yellow]"] if ended["simulated"] else []
     lines.append(import_counts(ended["report"]))
+    if ended.get("attached"):
+        lines.append(attached_text(ended["attached"]))
     for alarm in ended["alarms"]:
         lines.append(f"[yellow]Changed since the last import:[/yellow] {escape(alarm['says'])}")
     kinds = by_kind(ended["refused"])
@@ -123,6 +125,24 @@ def images_text(images: dict[str, Any]) -> str:
             lines.append(f"{title.capitalize()}: {', '.join(counts)}.")
     if images["problem"]:
         lines.append(f"Not finished: {images['problem']} The next import goes on.")
+    return escape("\n".join(lines))
+
+
+def attached_text(attached: Iterable[dict[str, Any]]) -> str:
+    """What became of the images of each variable."""
+    lines = []
+    for one in attached:
+        unusable = sum(one["unusable"].values())
+        lines.append(
+            f"{one['variable']}: {_plural(one['images'], 'patient')} with an image, {one['missing']:,} without one, "
+            f"{unusable:,} with one that is unusable."
+        )
+        for title in ("unusable", "left_out"):
+            counts = [f"{n:,} {name}" for name, n in sorted(one[title].items())]
+            if counts:
+                lines.append(f"  {title.replace('_', ' ').capitalize()}: {', '.join(counts)}.")
+        if one["unmatched"]:
+            lines.append(f"  {_plural(one['unmatched'], 'image')} of somebody who is not in the dataset.")
     return escape("\n".join(lines))
 
 

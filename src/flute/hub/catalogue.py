@@ -225,9 +225,13 @@ class Catalogue:
         absent = [name for name in names if name not in shown]
         if absent:
             raise NotPossible(f"Dataset {held.name} shows no variable {absent[0]!r}; it shows {', '.join(shown)}.")
-        chosen = tuple(shown[name] for name in dict.fromkeys(names)) or tuple(shown.values())
+        images = [name for name in names if shown[name].kind == "image"]
+        if images:
+            raise NotPossible(f"{images[0]} is an image, and a description is of numbers and levels; leave it out.")
+        described = tuple(v for v in shown.values() if v.kind != "image")
+        chosen = tuple(shown[name] for name in dict.fromkeys(names)) or described
         if not chosen:
-            raise NotPossible(f"Every variable of dataset {held.name} is hidden; there is nothing to describe.")
+            raise NotPossible(f"Dataset {held.name} shows no variable that can be described; there is nothing to do.")
         if len(chosen) > _MAX_VARIABLES:
             raise NotPossible(
                 f"Dataset {held.name} shows {len(chosen)} variables, and one description takes {_MAX_VARIABLES}; "
@@ -303,7 +307,7 @@ class Catalogue:
         )
         data = source.open(asked.variables)
         algorithm = algorithm_for(asked.question.what)
-        updates = algorithm.update(asked.question.what, asked.agreement.setting, 0, (), data)
+        updates = algorithm.update(asked.question.what, asked.agreement.setting, 0, np.zeros(0), data)
         total = cover(updates, asked.price, hubs=1, rand=self._p.entropy(RAND_SIZE))
         self._p.store.keep_own_answer(reservation.release_id, total.astype("<i8").tobytes())
         self._p.ledger.settle(reservation, "released", self._p.now())

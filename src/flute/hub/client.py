@@ -16,7 +16,7 @@ from flute.errors import Answered, PeerUnreachable
 from flute.http import read_answer
 from flute.hub.change import Change, Confirmation
 from flute.hub.home import HubHome
-from flute.hub.plans import ImportPlan
+from flute.hub.plans import AttachPlan, ImportPlan
 from flute.hub.store import HubPolicy, Part
 from flute.ledger.charge import Place
 
@@ -44,6 +44,10 @@ class HubClient:
     def import_again(self, dataset: str, say: Callable[[Any], None] | None = None) -> Any:
         """The last import of this dataset once more: what changed since is read."""
         return self._wait_for(self._call("POST", f"/imports/{dataset}/again"), say)
+
+    def attach_images(self, plan: AttachPlan, say: Callable[[Any], None] | None = None) -> Any:
+        """A column of images for a dataset that is there; waits, and raises, as `import_records`."""
+        return self._wait_for(self._call("POST", "/attached", json=msgspec.to_builtins(plan)), say)
 
     def _wait_for(self, state: Any, say: Callable[[Any], None] | None) -> Any:
         while state["state"] == "running":

@@ -7,6 +7,7 @@ An import and a decision make a new snapshot; studies that were granted keep the
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,16 +25,25 @@ from flute.deidentify.anonymity import AnonymityReport
 from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import MisuseError, NotPossible, SourceError
 from flute.hub.holdings import Holdings
-from flute.hub.images import CollectedImages, ImagesPlan, collect
+from flute.hub.images import CollectedImages, ImageColumn, ImagesPlan, collect, pictures
 from flute.hub.parts import Parts
-from flute.hub.plans import ImportPlan, Resources, source_name
+from flute.hub.plans import AttachPlan, ImportPlan, Resources, source_name
 from flute.hub.store import DatasetEntry
 from flute.intake.columns import with_columns
 from flute.intake.flat import read_csv
 from flute.intake.freeze import Freezing, Frozen, freeze
+from flute.intake.pixels import Picture
 from flute.intake.profile import Alarm, Profile, alarms, profile_of
 from flute.intake.rows import ImportReport, Rows
-from flute.intake.snapshot import SnapshotSource, snapshot_without, write_snapshot
+from flute.intake.snapshot import (
+    Attached,
+    SnapshotSource,
+    attach_images,
+    delete_snapshot,
+    snapshot_without,
+    write_rows,
+)
+from flute.intake.spread import Spread
 from flute.intake.staging import Staging
 from flute.intake.take import Design, Progress, subjects, take
 from flute.ledger.data_entries import ByHand, Imported, QualityAlarm
@@ -55,6 +65,7 @@ class Taken:
     alarms: tuple[Alarm, ...] = ()
     alike: AnonymityReport | None = None
     images: CollectedImages | None = None
+    attached: tuple[Attached, ...] = ()
 
 
 class Curator:
@@ -92,6 +103,10 @@ class Curator:
 
     # --- imports -------------------------------------------------------------------------------------
 
+    def carry_out(self, plan: ImportPlan | AttachPlan, say: Say | None = None) -> Taken:
+        """Raises: as `import_` and `attach`."""
+        return self.import_(plan, say) if isinstance(plan, ImportPlan) else self.attach(plan, say)
+
     def import_(self, plan: ImportPlan, say: Say | None = None) -> Taken:
         """Read what is new, freeze it, make it the dataset.
 
@@ -107,15 +122,23 @@ class Curator:
                 Path(plan.table.path), plan.table.variables, key=self._key, id_column=plan.table.id_column
             )
             rows, report = self._with_more(plan, rows, report)
-            return self._put(plan, rows, report, profile_of(rows, report))
+            return self._put(plan, rows, report, say=say)
         assert plan.resources is not None
         design = Design(plan.resources.recipe)
         with self._staging(plan.dataset, design) as staging:
             self._read(plan.resources, staging, design, say)
-            taken = self._put_frozen(plan, self._freeze(plan, staging, design))
+            frozen = self._freeze(plan, staging, design)
             if plan.images is None:
-                return taken
-            return replace(taken, images=self._images(plan.images, staging, design, taken.snapshot, say))
+                return self._put_frozen(plan, frozen, say)
+            # What is made of the shelf's images waits for those that this import brings.
+            first = msgspec.structs.replace(plan, attach=tuple(c for c in plan.attach if c.folder))
+            taken = self._put_frozen(first, frozen, say)
+            collected = self._images(plan.images, staging, design, taken.snapshot, say)
+        taken = replace(taken, images=collected)
+        for column in plan.attach:
+            if not column.folder:
+                taken = self._attached(AttachPlan(plan.dataset, plan.person, column), taken, say)
+        return taken
 
     def _read(self, resources: Resources, staging: Staging, design: Design, say: Say | None) -> None:
         named = {source_name(source): source for source in resources.sources}
@@ -154,9 +177,9 @@ class Curator:
     def _staging(self, dataset: str, design: Design) -> Staging:
         return Staging(staging_file(self._folder, dataset), design.views, design.digest)
 
-    def _put_frozen(self, plan: ImportPlan, frozen: Frozen) -> Taken:
+    def _put_frozen(self, plan: ImportPlan, frozen: Frozen, say: Say | None = None) -> Taken:
         rows, report = self._with_more(plan, frozen.rows, frozen.report)
-        taken = self._put(plan, rows, report, profile_of(rows, report, frozen.days))
+        taken = self._put(plan, rows, report, frozen.days, say)
         self._held.put_flow(plan.dataset, frozen.flow)
         return replace(taken, refused=frozen.refused, flow=frozen.flow, suspects=frozen.suspects, alike=frozen.alike)
 
@@ -168,13 +191,20 @@ class Curator:
             )
         return rows, report
 
-    def _put(self, plan: ImportPlan, rows: Rows, report: ImportReport, profile: Profile) -> Taken:
-        snapshot = write_snapshot(rows, self._folder)
+    def _put(
+        self, plan: ImportPlan, rows: Rows, report: ImportReport, days: Spread | None = None, say: Say | None = None
+    ) -> Taken:
+        found: dict[str, Counter[str]] = {column.variable.name: Counter() for column in plan.attach}
+        more = [(c.variable, self._pictures(c, found[c.variable.name], say)) for c in plan.attach]
+        written = write_rows(rows, self._folder, more)
+        attached = tuple(_left_out(one, found.get(one.variable, Counter())) for one in written.attached)
+        report = written.counted(report)
+        profile = profile_of(rows, report, days)
+        variables = (*rows.variables, *(column.variable for column in plan.attach))
         recipe = plan.resources.recipe.name if plan.resources else "csv"
         with self._lock:
             now = self._p.now()
-            # Somebody may have been withdrawn while this import was reading.
-            snapshot = snapshot_without(self._folder, snapshot, self._held.withdrawn())
+            snapshot = self._without_withdrawn(written.snapshot)
             raised = self._alarms(plan.dataset, profile, now)
             line = Imported(
                 plan.dataset, recipe, snapshot, report.rows, sum(report.excluded.values()), report.resources,
@@ -184,9 +214,16 @@ class Curator:
             self._held.put_plan(plan)
             self._held.add_profile(plan.dataset, now, snapshot, profile)
             self._p.store.put_dataset(
-                DatasetEntry(plan.dataset, snapshot, rows.variables, msgspec.to_builtins(report), now, plan.simulated)
+                DatasetEntry(plan.dataset, snapshot, variables, msgspec.to_builtins(report), now, plan.simulated)
             )
-        return Taken(report, snapshot, alarms=raised)
+        return Taken(report, snapshot, alarms=raised, attached=attached)
+
+    def _without_withdrawn(self, snapshot: bytes) -> bytes:
+        """Somebody may have been withdrawn while an import was reading: nothing of him may stay."""
+        left = snapshot_without(self._folder, snapshot, self._held.withdrawn())
+        if left != snapshot:
+            delete_snapshot(self._folder, snapshot)
+        return left
 
     def _alarms(self, dataset: str, profile: Profile, now: int) -> tuple[Alarm, ...]:
         before = self._held.last_profile(dataset)
@@ -194,6 +231,61 @@ class Curator:
         if raised:
             self._p.journal.append(QualityAlarm(dataset, tuple(sorted({a.code for a in raised}))), now)
         return raised
+
+    # --- images ---------------------------------------------------------------------------------------
+
+    def attach(self, plan: AttachPlan, say: Say | None = None) -> Taken:
+        """Give the dataset a column of images, in place of one of that name; later imports make it anew.
+
+        Raises: NotPossible: there is no such dataset. SourceError: the images; the dataset stays as it was.
+        MisuseError: a variable that is none of images has that name, or `flute[imaging]` is not installed."""
+        with self._alone(plan.dataset):
+            entry = self._p.store.dataset(plan.dataset)
+            report = msgspec.convert(entry.report, ImportReport)
+            return self._attached(plan, Taken(report, entry.snapshot), say)
+
+    def _attached(self, plan: AttachPlan, taken: Taken, say: Say | None) -> Taken:
+        """`taken`: what the dataset is made of now."""
+        variable, left_out = plan.column.variable, Counter[str]()
+        found = self._pictures(plan.column, left_out, say)
+        written = attach_images(self._folder, taken.snapshot, variable, found)
+        attached = tuple(_left_out(one, left_out) for one in written.attached)
+        report = written.counted(taken.report)
+        with self._lock:
+            now, entry = self._p.now(), self._p.store.dataset(plan.dataset)
+            snapshot = self._without_withdrawn(written.snapshot)
+            line = Imported(
+                plan.dataset, "images", snapshot, report.rows, 0, sum(one.images for one in attached), entry.simulated
+            )
+            self._p.journal.append(line, now)
+            self._remember(plan)
+            others = tuple(v for v in entry.variables if v.name != variable.name)
+            self._p.store.put_dataset(
+                msgspec.structs.replace(
+                    entry, snapshot=snapshot, variables=(*others, variable), report=msgspec.to_builtins(report)
+                )
+            )
+            self._retire(taken.snapshot)
+        kept = tuple(one for one in taken.attached if one.variable != variable.name)
+        return replace(taken, report=report, snapshot=snapshot, attached=(*kept, *attached))
+
+    def _retire(self, snapshot: bytes) -> None:
+        """Images are large: those of a snapshot that nothing answers from any more go."""
+        if snapshot not in self._p.store.snapshots():
+            delete_snapshot(self._folder, snapshot)
+
+    def _remember(self, plan: AttachPlan) -> None:
+        """Every later import makes the column anew."""
+        before = self._held.plan(plan.dataset)
+        others = tuple(c for c in before.attach if c.variable.name != plan.column.variable.name)
+        self._held.put_plan(msgspec.structs.replace(before, attach=(*others, plan.column)))
+
+    def _pictures(self, column: ImageColumn, left_out: Counter[str], say: Say | None) -> Iterator[Picture]:
+        def told(done: int) -> None:
+            if say is not None:
+                say(Progress(scope=f"images {column.variable.name}", taken=done))
+
+        return pictures(column, self._folder, self._key, left_out, told)
 
     # --- decisions by hand ----------------------------------------------------------------------------
 
@@ -243,6 +335,10 @@ class Curator:
         with self._staging(plan.dataset, design) as staging:
             frozen = self._freeze(plan, staging, design)
         return self._put_frozen(plan, frozen)
+
+
+def _left_out(attached: Attached, why: Counter[str]) -> Attached:
+    return msgspec.structs.replace(attached, left_out=dict(why))
 
 
 def staging_file(folder: Path, dataset: str) -> Path:

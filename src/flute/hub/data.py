@@ -34,4 +34,4 @@ def open_data(parts: Parts, steward: Steward, lock: threading.RLock, folder: Pat
         pseudonym_key,
         lambda study, person, reason: steward.withdraw(study.study, person=person, reason=reason),
     )
-    return Data(holdings, curator, Imports(curator.import_), withdrawal)
+    return Data(holdings, curator, Imports(curator.carry_out), withdrawal)

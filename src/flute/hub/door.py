@@ -24,7 +24,7 @@ from flute.hub.curation import Curator
 from flute.hub.data import Data
 from flute.hub.imports import done
 from flute.hub.parts import Parts
-from flute.hub.plans import ImportPlan
+from flute.hub.plans import AttachPlan, ImportPlan
 from flute.hub.status import hub_status, study_view
 from flute.hub.steward import Steward
 from flute.hub.store import StudyEntry
@@ -117,6 +117,11 @@ def _data_routes(app: FastAPI, data: Data) -> None:
     @app.post("/imports")
     async def start_import(request: Request) -> Response:
         plan = read_json(await read_stream(request, MAX_BODY_BYTES), ImportPlan)
+        return json_answer(msgspec.to_builtins(data.imports.start(plan)))
+
+    @app.post("/attached")
+    async def attach_images(request: Request) -> Response:
+        plan = read_json(await read_stream(request, MAX_BODY_BYTES), AttachPlan)
         return json_answer(msgspec.to_builtins(data.imports.start(plan)))
 
     @app.post("/imports/{dataset}/again")

@@ -6,15 +6,20 @@ was staged; where it holds identifiers as keyed hashes only, a Patient ID of the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
+from flute.data.variables import Variable
+from flute.defaults.images import GRID_SPACING_MM
 from flute.deidentify.pseudonyms import pseudonym
-from flute.errors import MisuseError
+from flute.errors import MisuseError, Unreachable
 from flute.homes import private_folder, read_secret_file
+from flute.intake.arrays import arrays_in
+from flute.intake.pixels import Picture
 from flute.intake.recipe import ImagesView
 from flute.intake.staging import Staging
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from flute.imaging.linking import ClinicalRecord
 
 FOLDER: Final = "images"
+_Spacing = Annotated[float, Meta(ge=0.1, le=20)]
+_INSTALL: Final = "Images need packages that are not installed: pip install 'flute[imaging]'."
 Say = Callable[[str, int, int], None]
 """What is being done, studies done, studies in all."""
 
@@ -36,6 +43,25 @@ class ImagesPlan(Struct, frozen=True, forbid_unknown_fields=True):
     authorization_file: Annotated[str, Meta(max_length=4096)] = ""
     calling: Annotated[str, Meta(min_length=1, max_length=16)] = "FLUTE"
     receive_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+class ImageColumn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A variable of a dataset whose values are images.
+
+    folder: holds PATIENT.npy, by the hospital's own ids or (pseudonyms) by this hub's; empty: made of what is on the
+    hub's shelf, on a grid of `variable.shape` and `spacing` (mm between slices, rows, columns)."""
+
+    variable: Variable
+    folder: Annotated[str, Meta(max_length=4096)] = ""
+    pseudonyms: bool = False
+    spacing: tuple[_Spacing, _Spacing, _Spacing] = GRID_SPACING_MM
+
+    def __post_init__(self) -> None:
+        if self.variable.kind != "image":
+            raise ValueError("a column of images is a variable of kind image")
+        shape, ends = self.variable.shape or (), (self.variable.low, self.variable.high)
+        if not self.folder and (len(shape) != 4 or shape[0] != 3 or ends != (-1, 1)):
+            raise ValueError("images made of the shelf's have 3 channels, slices, rows, columns, from -1 to 1")
 
 
 class CollectedImages(Struct, frozen=True):
@@ -84,7 +110,7 @@ def collect(
         from flute.imaging.shelf import Shelf
         from flute.imaging.source import Wanted
     except ImportError as error:
-        raise MisuseError("Images need packages that are not installed: pip install 'flute[imaging]'.") from error
+        raise MisuseError(_INSTALL) from error
     record = _record(view, staging, included, key)
     secret = read_secret_file(Path(plan.authorization_file)).decode().strip() if plan.authorization_file else None
     source = source_at(
@@ -103,6 +129,27 @@ def collect(
     finally:
         shelf.close()
     return _counts(report)
+
+
+def pictures(
+    column: ImageColumn, folder: Path, key: bytes, left_out: Counter[str], said: Callable[[int], None]
+) -> Iterator[Picture]:
+    """The images of a column. `folder`: the hub's. `left_out`: filled with patients on the shelf whose images make
+    none, by reason. `said`: told how many patients were looked at.
+
+    Raises: Unreachable: there is no such folder, or no shelf. MisuseError: `flute[imaging]` is not installed."""
+    if column.folder:
+        yield from arrays_in(Path(column.folder), None if column.pseudonyms else key)
+        return
+    if not (folder / FOLDER).is_dir():
+        raise Unreachable("This hub keeps no images yet; an import that names the PACS brings them (--dicom).")
+    try:
+        from flute.imaging.tensors import Grid, Shelved
+    except ImportError as error:
+        raise MisuseError(_INSTALL) from error
+    _, slices, rows, columns = column.variable.shape or (0, 0, 0, 0)
+    shelved = Shelved(folder / FOLDER, Grid((slices, rows, columns), column.spacing), left_out)
+    yield from shelved.images(said)
 
 
 def forget(folder: Path, key: bytes, known_as: str) -> int:

@@ -18,11 +18,12 @@ from flute.data.reader import Refused
 from flute.defaults.records import REFUSALS_SHOWN
 from flute.errors import FluteError, NotPossible
 from flute.hub.curation import Taken
-from flute.hub.plans import ImportPlan
+from flute.hub.plans import AttachPlan, ImportPlan
 from flute.intake.take import Progress
 
 LOG = logging.getLogger("flute.hub")
-Run = Callable[[ImportPlan, Callable[[Progress], None]], Taken]
+Plan = ImportPlan | AttachPlan
+Run = Callable[[Plan, Callable[[Progress], None]], Taken]
 
 
 class ImportState(Struct, frozen=True):
@@ -45,6 +46,7 @@ class ImportState(Struct, frozen=True):
     alarms: Any = ()
     anonymity: Any = None
     images: Any = None
+    attached: Any = ()
     code: str = ""
     text: str = ""
 
@@ -57,7 +59,7 @@ class Imports:
         self._lock = threading.Lock()
         self._states: dict[str, ImportState] = {}
 
-    def start(self, plan: ImportPlan) -> ImportState:
+    def start(self, plan: Plan) -> ImportState:
         """Raises: NotPossible: an import of this dataset is running."""
         with self._lock:
             before = self._states.get(plan.dataset)
@@ -77,7 +79,7 @@ class Imports:
                 )
             return self._states[dataset]
 
-    def _work(self, plan: ImportPlan) -> None:
+    def _work(self, plan: Plan) -> None:
         try:
             taken = self._run(plan, lambda progress: self._say(plan.dataset, progress))
             ended = done(plan.dataset, taken, read=self.state(plan.dataset).read)
@@ -107,6 +109,7 @@ def done(dataset: str, taken: Taken, *, read: int = 0) -> ImportState:
         suspects=taken.suspects,
         anonymity=None if taken.alike is None else msgspec.to_builtins(taken.alike),
         images=None if taken.images is None else msgspec.to_builtins(taken.images),
+        attached=msgspec.to_builtins(taken.attached),
         alarms=[msgspec.to_builtins(alarm) for alarm in taken.alarms],
     )
 

@@ -14,7 +14,8 @@ from msgspec import Meta, Struct
 
 from flute.connectors.sources import Source
 from flute.data.variables import Variable
-from flute.hub.images import ImagesPlan
+from flute.defaults.images import MAX_IMAGE_COLUMNS
+from flute.hub.images import ImageColumn, ImagesPlan
 from flute.intake.recipe import Recipe
 from flute.messages.limits import Name, PartyId
 
@@ -48,7 +49,7 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True):
 
 class ImportPlan(Struct, frozen=True, forbid_unknown_fields=True):
     """`person`: who asked for it. Exactly one of `resources` and `table` is given. `images`: of the patients who are
-    in the dataset; only with `resources`."""
+    in the dataset; only with `resources`. `attach`: columns of images beside those that a table names files of."""
 
     dataset: Name
     person: PartyId
@@ -56,6 +57,7 @@ class ImportPlan(Struct, frozen=True, forbid_unknown_fields=True):
     table: FlatTable | None = None
     images: ImagesPlan | None = None
     more: Annotated[tuple[MoreColumns, ...], Meta(max_length=MAX_SOURCES)] = ()
+    attach: Annotated[tuple[ImageColumn, ...], Meta(max_length=MAX_IMAGE_COLUMNS)] = ()
     simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +65,14 @@ class ImportPlan(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("an import has either sources of resources, or one table of patients")
         if self.images is not None and self.resources is None:
             raise ValueError("images are linked to patients by resources, not by a table")
+
+
+class AttachPlan(Struct, frozen=True, forbid_unknown_fields=True):
+    """A column of images for a dataset that is there; every later import of it makes the column anew."""
+
+    dataset: Name
+    person: PartyId
+    column: ImageColumn
 
 
 def source_name(source: Source) -> str:

@@ -226,6 +226,10 @@ class HubStore:
         with self._lock:
             return [_study_entry(r) for r in self._hub.execute("SELECT * FROM study ORDER BY proposed_at, study")]
 
+    def snapshots(self) -> set[bytes]:
+        """Digests of those that datasets or studies answer from."""
+        return {d.snapshot for d in self.datasets()} | {s.snapshot for s in self.studies()}
+
     # --- replay and replies --------------------------------------------------------------------
 
     def seen(self, message_id: bytes, digest: bytes, now: int) -> bytes | None:

@@ -20,7 +20,7 @@ from flute.hub.holdings import Holdings
 from flute.hub.images import forget
 from flute.hub.parts import Parts
 from flute.hub.store import StudyEntry
-from flute.intake.snapshot import delete_snapshot, snapshot_path, snapshot_without
+from flute.intake.snapshot import delete_snapshot, snapshot_path, snapshot_without, snapshots
 from flute.ledger.data_entries import PersonWithdrawn, SnapshotReplaced
 from flute.primitives.keys import digest
 from flute.study.agreement import read_agreement
@@ -70,6 +70,7 @@ class Withdrawal:
                     delete_snapshot(self._folder, dataset.snapshot)
                 # His raw records lie in what was read; it is read again, without him.
                 staging_file(self._folder, dataset.name).unlink(missing_ok=True)
+            self._forget_unused()
             forget(self._folder, self._key, known_as)
         return Withdrawn(holding, *done)
 
@@ -94,6 +95,11 @@ class Withdrawal:
         for snapshot in old - in_use:
             delete_snapshot(self._folder, snapshot)
         return tuple(changed), tuple(ended)
+
+    def _forget_unused(self) -> None:
+        """Snapshots of earlier imports, which nothing answers from, hold him too."""
+        for snapshot in set(snapshots(self._folder)) - self._p.store.snapshots():
+            delete_snapshot(self._folder, snapshot)
 
     def _without(self, snapshot: bytes, known_as: str) -> bytes:
         """The snapshot without him; the same one where he is not in it, or where there is none."""

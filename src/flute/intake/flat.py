@@ -27,7 +27,8 @@ def read_csv(
     `key`: the hub's own, for pseudonyms; None where the ids are pseudonyms already. `id_column`: whose values say
     which patient a row is; by default the first column unless that is itself a variable, then the row's number
     (which another order of the file would change: such an import cannot be repeated after the file was sorted).
-    The file is UTF-8 with a header line; the delimiter is read off that line.
+    The file is UTF-8 with a header line; the delimiter is read off that line. A cell of an image names a `.npy` file
+    in the file's own folder, or below it.
 
     Raises: Unreachable: no such file. Unmappable: empty, no header, a column twice or absent, a patient
     twice or without id, lines that are no CSV. The texts name columns and counts, never a value.
@@ -105,7 +106,8 @@ def _load(
 ) -> None:
     """Table `chosen` from the file: everything is text, an empty cell is missing."""
     patient = "CAST(row_number() OVER () AS VARCHAR)" if ids == ROW_NUMBER else f"nullif(trim({quoted(ids)}), '')"
-    cells = ", ".join(f"nullif(trim({quoted(v.name)}), '') AS {quoted(v.name)}" for v in variables)
+    beside = f"{path.absolute().parent}/".replace("'", "''")
+    cells = ", ".join(_cell(v, beside) for v in variables)
     try:
         connection.execute(
             f"CREATE TABLE chosen AS SELECT {patient} AS patient, {cells} "  # noqa: S608 identifiers are quoted
@@ -119,6 +121,14 @@ def _load(
             f"The file {path.name} has lines that do not fit its header: another number of cells, an open quote, "
             "or letters that are not UTF-8."
         ) from None
+
+
+def _cell(variable: Variable, beside: str) -> str:
+    """SQL for a variable's column: its text, for an image the path of the file that it names."""
+    cell = f"nullif(trim({quoted(variable.name)}), '')"
+    if variable.kind == "image":
+        cell = f"'{beside}' || {cell}"
+    return f"{cell} AS {quoted(variable.name)}"
 
 
 def _literal(path: Path) -> str:

@@ -87,7 +87,7 @@ class Alarm(Struct, frozen=True, forbid_unknown_fields=True):
 
 def profile_of(rows: Rows, report: ImportReport, days: Spread | None = None) -> Profile:
     """`days`: as `days_of` gives them, where the recipe says when things happened."""
-    columns = {v.name: _column(rows, v, report.missing, report.unusable) for v in rows.variables}
+    columns = {v.name: _column(rows, v, report.missing, report.unusable) for v in rows.variables if v.kind != "image"}
     return Profile(
         resources=report.resources, patients=report.patients, rows=len(rows), columns=columns, refused=report.refused,
         excluded=report.excluded, flags=report.flags, warnings=report.warnings, days=days or Spread(),

@@ -17,7 +17,9 @@ from flute.errors import MisuseError, Unmappable
 from flute.messages.limits import Code, Count, Name
 
 TABLE: Final = "rows"
-_SQL_TYPES: Final = {"number": "DOUBLE", "binary": "VARCHAR", "category": "VARCHAR"}
+IMAGE_TYPE: Final = "BLOB"
+"""Of a snapshot's column of digests of images: no other column has it."""
+_SQL_TYPES: Final = {"number": "DOUBLE", "binary": "VARCHAR", "category": "VARCHAR", "image": "VARCHAR"}
 
 Reasons = Annotated[dict[Code, Count], Meta(max_length=64)]
 PerVariable = Annotated[dict[Name, Count], Meta(max_length=256)]
@@ -53,7 +55,8 @@ class ImportReport(Struct, frozen=True, forbid_unknown_fields=True):
 class Rows:
     """A DuckDB table `rows`: `patient` (pseudonym, VARCHAR), then one column per variable.
 
-    Numbers are DOUBLE, binaries and categories VARCHAR as the source spelt them; NULL where missing.
+    Numbers are DOUBLE, binaries and categories VARCHAR as the source spelt them, images VARCHAR, the path of a file;
+    NULL where missing.
     The connection lives in this process only; nothing here can be sent or pickled.
     """
 

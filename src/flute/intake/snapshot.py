@@ -2,7 +2,7 @@
 
 A study names a snapshot by its digest, so that the same question always meets the same rows. The digest is
 over the rows in a canonical order and form, not over the file's bytes: writing the same import twice gives
-the same snapshot.
+the same snapshot. Images lie beside the table (`intake.pixels`); a column of the table holds their digests.
 """
 
 from __future__ import annotations
@@ -10,18 +10,25 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import msgspec
 import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
 
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
 from flute.errors import MisuseError, Unmappable, Unreachable
-from flute.intake.rows import TABLE, Rows, database, plain_column, quoted
+from flute.intake.arrays import read_array
+from flute.intake.pixels import Incoming, Picture, incoming, read_image, settled, stack_images, sweep, usable_image
+from flute.intake.rows import IMAGE_TYPE, TABLE, ImportReport, Rows, database, plain_column, quoted
+from flute.messages.limits import Name
 
 FOLDER: Final = "records"
 _DIGEST: Final = b"flute/snapshot/v1"
@@ -35,7 +42,27 @@ def write_snapshot(rows: Rows, root: Path) -> bytes:
     The file appears whole or not at all, readable by its owner only; a snapshot that is already there stays.
     Raises: Unreachable: the folder cannot be written.
     """
-    return _written(rows.connection, [v.name for v in rows.variables], root)
+    return write_rows(rows, root).snapshot
+
+
+def write_rows(rows: Rows, root: Path, more: Sequence[tuple[Variable, Iterable[Picture]]] = ()) -> Written:
+    """As `write_snapshot`, and says what became of the images: those that the rows name, and `more`.
+
+    Raises: as `attach_images`."""
+    named = [v for v in rows.variables if v.kind == "image"]
+    if not named and not more:
+        return Written(_written(rows.connection, [v.name for v in rows.variables], root))
+    frozen = _columns_of(rows.connection, TABLE)
+    files = [(v, frozen.columns.pop(v.name)) for v in named]
+    patients = frozen.columns["patient"].tolist()
+    rest = _Frozen(frozen.columns, {name: kind for name, kind in frozen.types.items() if name in frozen.columns})
+    pictures = [(v, _read_files(patients, paths)) for v, paths in files]
+    return _with_images(root, rest, [*pictures, *more])
+
+
+def _read_files(patients: Sequence[str], paths: NDArray[Any]) -> Iterator[Picture]:
+    for patient, path in zip(patients, paths.tolist(), strict=True):
+        yield patient, None if path is None else read_array(Path(path))
 
 
 def _written(connection: Any, names: Sequence[str], root: Path) -> bytes:
@@ -77,40 +104,174 @@ def snapshot_without(root: Path, digest: bytes, patients: Collection[str]) -> by
 
     Raises: Unreachable: the old one cannot be read, or the folder not be written.
     """
+    frozen = _frozen(root, digest)
+    keep = np.array([patient not in patients for patient in frozen.columns["patient"]], dtype=bool)
+    left = {name: column[keep] for name, column in frozen.columns.items()}
+    return _written(*_table(left, frozen.types), root)
+
+
+class Attached(Struct, frozen=True):
+    """Patients by what became of their images. `images`: they have one. `missing`: nobody spoke of one. `unusable`:
+    theirs is not what is declared, by reason. `unmatched`: images of somebody who is not in the dataset. `left_out`:
+    patients on the shelf, of any dataset, whose images make none, by reason.
+    """
+
+    variable: Name
+    images: int
+    missing: int
+    unusable: dict[str, int]
+    unmatched: int
+    left_out: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """`attached`: what became of each of its variables that are images."""
+
+    snapshot: bytes
+    attached: tuple[Attached, ...] = ()
+
+    def counted(self, report: ImportReport) -> ImportReport:
+        """The report of what was read, with what became of the images."""
+        missing = report.missing | {one.variable: one.missing for one in self.attached}
+        unusable = report.unusable | {one.variable: sum(one.unusable.values()) for one in self.attached}
+        return msgspec.structs.replace(report, missing=missing, unusable=unusable)
+
+
+def attach_images(root: Path, digest: bytes, variable: Variable, images: Iterable[Picture]) -> Written:
+    """A new snapshot: the old one's rows with the column `variable`, in place of one that was called so before.
+
+    images: one of each patient at most, taken one at a time.
+    Raises: MisuseError: the name is taken by another column. Unmappable: two images of one patient. Unreachable: the
+    old snapshot cannot be read, or the folder not be written.
+    """
+    return _with_images(root, _frozen(root, digest), [(variable, images)])
+
+
+def _with_images(root: Path, frozen: _Frozen, pictures: Sequence[tuple[Variable, Iterable[Picture]]]) -> Written:
+    columns, types = dict(frozen.columns), dict(frozen.types)
+    attached = []
+    with incoming(root) as place:
+        for variable, images in pictures:
+            if variable.name.lower() in {name.lower() for name, kind in types.items() if kind != IMAGE_TYPE}:
+                raise MisuseError(f"The dataset has a column {variable.name} that is no image; choose another name.")
+            columns[variable.name], counts = _image_column(place, variable, images, columns["patient"])
+            types[variable.name] = IMAGE_TYPE
+            attached.append(counts)
+        with settled():
+            place.settle()
+            return Written(_written(*_table(columns, types), root), tuple(attached))
+
+
+def _image_column(
+    place: Incoming, variable: Variable, images: Iterable[Picture], patients: NDArray[Any]
+) -> tuple[NDArray[Any], Attached]:
+    """Digests, None where there is no usable image, in the order of `patients`."""
+    found: dict[str, bytes | None] = dict.fromkeys(patients.tolist())
+    seen: set[str] = set()
+    unusable: Counter[str] = Counter()
+    unmatched = 0
+    for patient, image in images:
+        if patient in seen:
+            raise Unmappable(f"A patient has two images {variable.name}; give one of each patient.")
+        seen.add(patient)
+        if patient not in found:
+            unmatched += 1
+        elif image is not None:
+            numbers = usable_image(variable, image)
+            if isinstance(numbers, str):
+                unusable[numbers] += 1
+            else:
+                found[patient] = place.put(numbers)
+    column = np.empty(len(patients), dtype=object)
+    column[:] = list(found.values())
+    there = sum(digest is not None for digest in found.values())
+    missing = len(patients) - there - sum(unusable.values())
+    return column, Attached(variable.name, there, missing, dict(unusable), unmatched)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A snapshot's columns, `patient` first, and their SQL types."""
+
+    columns: dict[str, NDArray[Any]]
+    types: dict[str, str]
+
+
+def _frozen(root: Path, digest: bytes) -> _Frozen:
     source = _opened(root, digest)
-    names = [r[0] for r in source.execute("DESCRIBE snapshot").fetchall() if r[0] != "patient"]
-    types = {r[0]: r[1] for r in source.execute("DESCRIBE snapshot").fetchall()}
-    columns = source.execute("SELECT * FROM snapshot").fetchnumpy()
+    frozen = _columns_of(source, "snapshot")
     source.close()
-    keep = np.array([patient not in patients for patient in columns["patient"]], dtype=bool)
+    return frozen
+
+
+def _columns_of(connection: Any, table: str) -> _Frozen:
+    types = {r[0]: r[1] for r in connection.execute(f"DESCRIBE {table}").fetchall()}
+    columns = connection.execute(f"SELECT * FROM {table} ORDER BY patient").fetchnumpy()  # noqa: S608 a fixed name
+    return _Frozen({name: plain_column(column) for name, column in columns.items()}, types)
+
+
+def _table(columns: dict[str, NDArray[Any]], types: dict[str, str]) -> tuple[Any, list[str]]:
+    """A connection with these columns as its table, and the names of the variables."""
+    names = [name for name in types if name != "patient"]
+    own = database()
     declared = ", ".join(f"{quoted(name)} {types[name]}" for name in ("patient", *names))
-    left = database()
-    left.execute(f"CREATE TABLE {TABLE} ({declared})")
-    left.register("source", {name: plain_column(column)[keep] for name, column in columns.items()})
-    left.execute(f"INSERT INTO {TABLE} BY NAME SELECT * FROM source")  # noqa: S608 a fixed name
-    left.unregister("source")
-    return _written(left, names, root)
+    own.execute(f"CREATE TABLE {TABLE} ({declared})")
+    own.register("source", columns)
+    own.execute(f"INSERT INTO {TABLE} BY NAME SELECT * FROM source")  # noqa: S608 a fixed name
+    own.unregister("source")
+    return own, names
+
+
+def snapshots(root: Path) -> list[bytes]:
+    """Digests of all that lie in the hub's folder."""
+    return [bytes.fromhex(path.stem) for path in sorted((root / FOLDER).glob("*.parquet")) if _HEX.match(path.stem)]
 
 
 def delete_snapshot(root: Path, digest: bytes) -> None:
-    """Raises: Unreachable: the file is there and cannot be deleted."""
+    """Delete it, and the images that no other snapshot names.
+
+    Raises: Unreachable: a file is there and cannot be deleted."""
     try:
-        snapshot_path(root, digest).unlink(missing_ok=True)
+        with settled():
+            snapshot_path(root, digest).unlink(missing_ok=True)
+            sweep(root, _all_images(root))
     except OSError as error:
         raise Unreachable(
             f"A snapshot cannot be deleted from the hub's folder {FOLDER}; delete it by hand."
         ) from error
 
 
-def check_snapshot(root: Path, digest: bytes) -> None:
-    """Read a whole snapshot and compare it with its name: for the owner, after a restore or a move.
+def _all_images(root: Path) -> set[bytes]:
+    """Digests that the snapshots of this folder name. Raises: Unreachable: one of them cannot be read."""
+    named: set[bytes] = set()
+    for digest in snapshots(root):
+        connection = _opened(root, digest)
+        named |= _image_digests(connection)
+        connection.close()
+    return named
 
-    Raises: Unreachable: no such file. Unmappable: the file holds other rows than its name says.
+
+def _image_digests(connection: Any) -> set[bytes]:
+    named: set[bytes] = set()
+    for name, kind in [row[:2] for row in connection.execute("DESCRIBE snapshot").fetchall()]:
+        if kind == IMAGE_TYPE:
+            found = connection.execute(f"SELECT DISTINCT {quoted(name)} FROM snapshot").fetchall()  # noqa: S608 quoted
+            named |= {bytes(digest) for (digest,) in found if digest is not None}
+    return named
+
+
+def check_snapshot(root: Path, digest: bytes) -> None:
+    """Compare a whole snapshot and its images with their names: for the owner, after a restore or a move.
+
+    Raises: Unreachable: no such file. Unmappable: the file holds other rows than its name says, or an image's does.
     """
     connection = _opened(root, digest)
     names = [r[0] for r in connection.execute("DESCRIBE snapshot").fetchall() if r[0] != "patient"]
     if _digest_of(connection, "snapshot", names) != digest:
         raise Unmappable("A snapshot holds other rows than its name says; import the records again.")
+    for image in sorted(_image_digests(connection)):
+        read_image(root, image)
 
 
 def _digest_of(connection: Any, table: str, names: Sequence[str]) -> bytes:
@@ -178,21 +339,32 @@ class SnapshotSource:
     def open(self, variables: Sequence[Variable]) -> Dataset:
         """Read the pseudonyms and the columns of `variables`, no others.
 
-        Raises: Unreachable: the file is gone. Unmappable: a column is absent.
+        Raises: Unreachable: the file, or an image, is gone. Unmappable: a column is absent, or an image altered.
         """
         names = tuple(variable.name for variable in variables)
         if self._on_open is not None:
             self._on_open(names)
         connection = _opened(self._root, self._digest)
-        present = {row[0] for row in connection.execute("DESCRIBE snapshot").fetchall()}
-        absent = sorted(set(names) - present)
-        if absent:
-            raise Unmappable(f"The snapshot has no column {', '.join(absent)}.")
+        present = {row[0]: row[1] for row in connection.execute("DESCRIBE snapshot").fetchall()}
+        _require_columns(variables, present)
         cells = ", ".join(["patient", *map(quoted, dict.fromkeys(names))])
         columns = connection.execute(f"SELECT {cells} FROM snapshot ORDER BY patient").fetchnumpy()  # noqa: S608
         connection.close()
         raw = {name: plain_column(column) for name, column in columns.items()}
-        return Dataset(raw["patient"], {v.name: v.numbers(raw[v.name]) for v in variables}, list(variables))
+        coded = {v.name: v.numbers(raw[v.name]) for v in variables if v.kind != "image"}
+        images = {}
+        for v in (v for v in variables if v.kind == "image"):
+            coded[v.name], images[v.name] = stack_images(self._root, v, raw[v.name])
+        return Dataset(raw["patient"], coded, list(variables), images)
 
     def __repr__(self) -> str:
         return f"<SnapshotSource {self._digest.hex()[:12]}>"
+
+
+def _require_columns(variables: Sequence[Variable], present: dict[str, str]) -> None:
+    absent = sorted({v.name for v in variables} - present.keys())
+    if absent:
+        raise Unmappable(f"The snapshot has no column {', '.join(absent)}.")
+    other = sorted(v.name for v in variables if (v.kind == "image") != (present[v.name] == IMAGE_TYPE))
+    if other:
+        raise Unmappable(f"The snapshot's {', '.join(other)} holds images where values are asked for, or none.")

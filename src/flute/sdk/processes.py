@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from flute.data.variables import Variable
 from flute.defaults import DISCLOSURE_FLOOR
 from flute.errors import MisuseError
 from flute.hub.store import HubPolicy
+from flute.intake.rows import ImportReport
 from flute.local.federation import LocalFederation
 from flute.local.run import STEWARD, StudyStopped, import_csv, set_policy
 from flute.sdk.connected import ConnectedPlace
 from flute.sdk.place import Account
-from flute.sdk.records import as_files, require_columns
+from flute.sdk.records import as_files, require_columns, require_images
 from flute.sdk.terms import OWN_RECORDS, Conditions
 from flute.study.agreement import Agreement
 
@@ -74,12 +77,14 @@ class LocalPlace(ConnectedPlace):
         if all(have.get(name) == variable for name, variable in used.items()):
             return
         require_columns(self._files, tuple(used.values()))
-        have.update(used)
+        declared = have | used
         for hub, path in self._files.items():
-            import_csv(
-                self._local, hub, agreement.dataset, path, tuple(have.values()), id_column=self._id_column,
+            report = import_csv(
+                self._local, hub, agreement.dataset, path, tuple(declared.values()), id_column=self._id_column,
                 simulated=self.simulated,
             )  # fmt: skip
+            require_images(hub, declared.values(), msgspec.convert(report, ImportReport))
+        have.update(used)
 
     def propose(self, agreement: Agreement) -> None:
         """Proposed, and consented to at every hub: the records are the researcher's own."""

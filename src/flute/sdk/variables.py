@@ -6,7 +6,7 @@ Ranges and levels are public facts: they bound what one patient can contribute, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,13 @@ def binary(*, label: str = "") -> Declared:
 def category(*levels: str | int, label: str = "", reference: str | int | None = None) -> Declared:
     """One of `levels`; models compare the others with `reference`, by default the first."""
     return {"kind": "category", "levels": list(levels), **_said({"label": label, "reference": reference})}
+
+
+def image(shape: Sequence[int], low: float, high: float, *, label: str = "") -> Declared:
+    """An image of (channels, height, width) or (channels, depth, height, width) numbers in [low, high].
+
+    An image of another shape, or with a number outside, counts as missing."""
+    return {"kind": "image", "shape": list(shape), "range": [low, high], **_said({"label": label})}
 
 
 def _said(elements: Mapping[str, Any]) -> Declared:
@@ -93,10 +100,14 @@ def _values(one: Declared) -> str:
     if one["kind"] == "number":
         low, high = one["range"]
         return f"{low:g} to {high:g} {one.get('unit', '')}".strip()
+    if one["kind"] == "image":
+        return f"{' x '.join(map(str, one['shape']))} numbers from {one['range'][0]:g} to {one['range'][1]:g}"
     return "0, 1" if one["kind"] == "binary" else ", ".join(str(level) for level in one["levels"])
 
 
 def _declared(v: Variable) -> Declared:
     if v.kind == "number":
         return number(v.low, v.high, unit=v.unit, label=v.label)
+    if v.kind == "image":
+        return image(v.shape or (), v.low, v.high, label=v.label)
     return category(*v.levels, label=v.label) if v.kind == "category" else binary(label=v.label)
