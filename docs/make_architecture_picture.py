@@ -15,7 +15,7 @@ FLOORS: Final = {
     "SHELLS": "face hub coordinator aggregator",
     "EDGES": "imaging intake transport",
     "READERS": "connectors fhirserver tabular catalogue deidentify",
-    "WORK": "attacks study ledger questions summaries models algorithms joint",
+    "WORK": "attacks study ledger questions summaries models deep algorithms joint",
     "PROMISES": "dp aggregation mpc threshold enclaves attestation trust",
     "RECORDS": "sandbox cohort conformance views fhirpath",
     "GROUND": "data messages primitives homes http errors defaults",

@@ -20,6 +20,8 @@ from flute.algorithms.contract import (
     StudyVariable,
 )
 from flute.data.variables import Variable
+from flute.deep.layers import Activation, Dense
+from flute.deep.spec import NeuralNetwork, Training
 from flute.models.boosting import GradientBoosting
 from flute.models.crossval import CrossValidate
 from flute.models.forest import RandomForest
@@ -123,6 +125,14 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         asking(PenalisedRegression("ill", ("age", "sex"), (1.0,))),
     ),
     "own-step": (asking(OwnStep(("age", "sex"), "def step(x, p): return x", 2, seconds=300), modes=("private",)),),
+    "neural-network": (
+        asking(
+            NeuralNetwork(
+                "ill", ("age", "sex"), network=(Dense(4), Activation("tanh")), training=Training(rounds=2, batch=16)
+            ),
+            clipped_by_hub=True,
+        ),
+    ),
     "joint-quantiles": (asking(JointQuantiles(("age",), (25, 50), grid=64), modes=("exact",)),),
     "joint-test": (asking(JointTest("age", "grade", grid=32), modes=("exact",)),),
     "log-rank": (asking(LogRank("time", "ill", "sex", bins=16), modes=("exact",)),),

@@ -34,6 +34,9 @@ from flute.algorithms.joint_statistics import JointQuantilesAlgorithm, JointTest
 from flute.algorithms.linear import LinearScorer, LogisticRegressionAlgorithm
 from flute.algorithms.robust import RobustMeanAlgorithm
 from flute.algorithms.statistics import DescribeAlgorithm
+from flute.deep.network import NeuralNetworkAlgorithm
+from flute.deep.scorer import NetworkScorer
+from flute.deep.spec import NeuralNetwork
 from flute.errors import MisuseError
 from flute.models.boosting import BoostingScorer, GradientBoosting, GradientBoostingAlgorithm
 from flute.models.crossval import CrossValidate, CrossValidateAlgorithm
@@ -124,6 +127,7 @@ _MODELS: Final = (
     Registration(PenalisedRegression, PenalisedRegressionAlgorithm(), PenalisedScorer()),
     Registration(RandomForest, RandomForestAlgorithm(), ForestScorer()),
     Registration(ImputedRegression, ImputedRegressionAlgorithm(), BinomialScorer()),
+    Registration(NeuralNetwork, NeuralNetworkAlgorithm(), NetworkScorer()),
 )
 _OTHERS: Final = tuple(of_others())
 _SCORED: Final = {one.spec: (one.algorithm, one.scorer) for one in _MODELS if one.scorer is not None}
