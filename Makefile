@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOF ?=
+TORCH := torch==2.13.0$(if $(filter Linux,$(shell uname -s)),+cpu)
 
-.PHONY: demo lab test test-sof check radiomics bench soak lock clean
+.PHONY: demo lab test test-sof check radiomics deep bench soak lock clean
 
 $(BIN)/flute: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +31,14 @@ check: $(VENV)/.dev
 radiomics: $(VENV)/.dev  # source only: needs a compiler, so `make test` does without where it is missing
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-radiomics.txt
 
+deep: $(VENV)/.dev  # networks: PyTorch's build for processors; where pip knows only others, it says what to do
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-deep.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(TORCH)" || { \
+	  echo "pip finds no $(TORCH). Install it into $(VENV) as pytorch.org says for 'Compute Platform: CPU'"; \
+	  echo "(its own package index, with --index-url), or give pip a folder of wheels (PIP_FIND_LINKS); then"; \
+	  echo "make deep again. The build with CUDA is for hubs with a GPU, and takes several gigabytes."; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps monai==1.6.1
+
 test: check  # what starts federations and wants the machine for itself comes last, one after the other
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/federation --ignore=tests/adversary
 	$(BIN)/python -m pytest tests/federation tests/adversary
@@ -52,6 +61,10 @@ lock:  # no lock file records where packages come from
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --universal --python-version 3.11 --extra radiomics -c constraints-dev.txt pyproject.toml \
 	  -o constraints-radiomics.txt
+	# What torch needs, without torch; not within constraints-dev.txt, since sympy wants an older mpmath.
+	printf 'filelock\nfsspec\nnetworkx\nsafetensors\nsympy\n' | \
+	  uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --universal --python-version 3.11 - -o constraints-deep.txt
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --universal --python-version 3.11 -c constraints-dev.txt deploy/aggregator/requirements.in \
 	  -o deploy/aggregator/constraints.txt

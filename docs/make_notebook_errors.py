@@ -1,4 +1,4 @@
-"""Write docs/how-to/notebook-errors.md: ten likely mistakes, made, and what is said to each. A test compares."""
+"""Write docs/how-to/notebook-errors.md: twelve likely mistakes, made, and what is said to each. A test compares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import flute.sdk as flute
 
 PAGE = Path(__file__).resolve().parent / "how-to" / "notebook-errors.md"
 HEAD = """\
-# What a notebook says to ten likely mistakes
+# What a notebook says to twelve likely mistakes
 
 Each mistake below was made to write this page (`docs/make_notebook_errors.py`), and `tests/unit/test_sdk_errors.py`
 makes them all again: these are the very sentences. Every error of FLUTE is a `flute.FluteError`. Where one of these
@@ -21,6 +21,7 @@ SET_UP = """\
 heart = flute.example("heart")
 fed = flute.simulator(heart)
 study = fed.study("heart", purpose="Look at errors.", variables=heart.variables, budget=flute.Budget(epsilon=1))
+exact = fed.study("exact", purpose="Look at errors.", variables=heart.variables, exact=flute.Exact())
 model = flute.FederatedLogisticRegression("heart_disease", ["age", "sex"])
 """
 MISTAKES: tuple[Mistake, ...] = (
@@ -55,6 +56,12 @@ MISTAKES: tuple[Mistake, ...] = (
     ("Nobody answers at that address",
      'flute.connect("http://127.0.0.1:9", person="keys/ada")',
      'flute.connect("http://127.0.0.1:8700", person="keys/ada")'),
+    ("Something that is no layer of a network",
+     'flute.NeuralNetwork("heart_disease", ["age"], network=["relu"], epsilon=0.5).fit(study)',
+     'flute.NeuralNetwork("heart_disease", ["age"], network=[flute.Activation("relu")], epsilon=0.5).fit(study)'),
+    ("A network opens more numbers than the study allows",
+     'exact.run(flute.NeuralNetwork("heart_disease", ["age"], network=[flute.Dense(256)]))',
+     'fed.study("net", purpose="Look.", variables=heart.variables, exact=flute.Exact(max_numbers=20_000))'),
 )  # fmt: skip
 
 

@@ -72,13 +72,17 @@ def test_every_registered_algorithm_has_an_estimator_of_its_name() -> None:
     assert len(made) == len(REGISTRY)
     scored = {one.algorithm.name for one in REGISTRY.values() if one.scorer is not None}
     assert {kind().asks for kind in made.values() if issubclass(kind, Predictor) and kind not in NAMED} >= scored - {
-        "logistic-regression"
+        "logistic-regression",
+        "neural-network",
     }
     with pytest.raises(AttributeError):
         flute.NoSuchAlgorithm  # noqa: B018
 
 
-NAMED = (flute.FederatedLogisticRegression, flute.Describe, flute.Evaluate, flute.RobustMean, flute.Quantiles)
+NAMED = (
+    flute.FederatedLogisticRegression, flute.Describe, flute.Evaluate, flute.RobustMean, flute.Quantiles,
+    flute.NeuralNetwork,
+)  # fmt: skip
 
 
 @pytest.mark.requirement("F-HUF-1")

@@ -12,6 +12,18 @@ from __future__ import annotations
 from typing import Any
 
 from flute.algorithms.made_up import Assumed
+from flute.deep.layers import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    GlobalMean,
+    Join,
+    Monai,
+    Norm,
+    Pool,
+    Residual,
+)
 from flute.errors import FluteError
 from flute.local.run import StudyStopped
 from flute.sdk.estimators import (
@@ -28,18 +40,21 @@ from flute.sdk.estimators import (
 )
 from flute.sdk.examples import example
 from flute.sdk.federation import Federation, connect, local, simulator
+from flute.sdk.networks import NeuralNetwork
+from flute.sdk.own_network import network
 from flute.sdk.own_step import OwnStep
 from flute.sdk.running import Running
 from flute.sdk.search import BayesSearch, CrossValidate, GridSearch, select_by_lasso, select_one_by_one
 from flute.sdk.study import Study
 from flute.sdk.terms import Budget, Conditions, Exact
-from flute.sdk.variables import Variables, binary, category, number
+from flute.sdk.variables import Variables, binary, category, image, number
 
 __all__ = [
-    "Assumed", "BayesSearch", "Budget", "Conditions", "CrossValidate", "Describe", "Estimator", "Evaluate", "Exact",
-    "FederatedLogisticRegression", "Federation", "FluteError", "GridSearch", "Model", "OwnStep", "Quantiles",
-    "Query", "RobustMean", "Running", "Study", "StudyStopped", "Variables", "binary", "category", "connect",
-    "example", "local", "number", "select_by_lasso", "select_one_by_one", "simulator",
+    "Activation", "Assumed", "BayesSearch", "Budget", "Conditions", "Conv", "CrossValidate", "Dense", "Describe",
+    "Dropout", "Estimator", "Evaluate", "Exact", "FederatedLogisticRegression", "Federation", "FluteError",
+    "GlobalMean", "GridSearch", "Join", "Model", "Monai", "NeuralNetwork", "Norm", "OwnStep", "Pool", "Quantiles",
+    "Query", "Residual", "RobustMean", "Running", "Study", "StudyStopped", "Variables", "binary", "category",
+    "connect", "example", "image", "local", "network", "number", "select_by_lasso", "select_one_by_one", "simulator",
 ]  # fmt: skip
 
 

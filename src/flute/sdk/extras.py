@@ -7,7 +7,10 @@ from typing import Any, Final
 
 from flute.errors import MisuseError
 
-_WHAT: Final = {"pandas": "tables", "matplotlib": "plots", "jupyterlab": "JupyterLab", "ipykernel": "notebooks"}
+_WHAT: Final = {
+    "pandas": "tables", "torch": "networks", "matplotlib": "plots", "jupyterlab": "JupyterLab",
+    "ipykernel": "notebooks",
+}  # fmt: skip
 
 
 def loaded(module: str, extra: str = "sdk") -> Any:

@@ -147,12 +147,13 @@ class Catalogue(list[dict[str, Any]]):
 
 def simulator(
     records: Records, *, researcher: str = "me", epsilon: float = OWN_EPSILON, floor: int = 1,
-    simulated: bool | None = None, id_column: str | None = None,
+    simulated: bool | None = None, id_column: str | None = None, numbers: int = OWN_NUMBERS,
 ) -> Federation:  # fmt: skip
     """Hubs in this process. records: hub to the path of a CSV file or a DataFrame, one row per patient.
 
     epsilon: what each hub allows in all; floor: least persons behind an exact count; simulated: whether the records
-    are, which all results then say (None: if they are an `example`); id_column: which column names the patient."""
+    are, which all results then say (None: if they are an `example`); id_column: which column names the patient;
+    numbers: exact ones that each hub opens in all. A network of a million weights opens as many in every round."""
     return Federation(
         SimulatorPlace(
             records,
@@ -161,7 +162,7 @@ def simulator(
             floor=floor,
             simulated=_are_simulated(records, simulated),
             id_column=id_column,
-            max_numbers=OWN_NUMBERS,
+            max_numbers=numbers,
         )
     )
 
@@ -172,7 +173,8 @@ def _are_simulated(records: Records, said: bool | None) -> bool:
 
 def local(
     records: Records, *, researcher: str = "me", epsilon: float = OWN_EPSILON, floor: int = 1,
-    simulated: bool | None = None, id_column: str | None = None, folder: str | Path | None = None,
+    simulated: bool | None = None, id_column: str | None = None, numbers: int = OWN_NUMBERS,
+    folder: str | Path | None = None,
 ) -> Federation:  # fmt: skip
     """Hubs and a coordinator as real processes of this machine, with keys, masks and ledgers; as `simulator` else.
 
@@ -186,7 +188,7 @@ def local(
             simulated=_are_simulated(records, simulated),
             id_column=id_column,
             folder=None if folder is None else Path(folder).absolute(),
-            max_numbers=OWN_NUMBERS,
+            max_numbers=numbers,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -132,6 +133,16 @@ def _ratios(ax: Any, value: dict[str, Any]) -> None:
     ax.set_xlabel("hazard ratio")
 
 
+def _losses(ax: Any, value: dict[str, Any]) -> None:
+    """Mean loss of the patients trained on, by round."""
+    rounds = list(range(1, len(value["losses"]) + 1))
+    ax.plot(rounds, [math.nan if loss is None else loss for loss in value["losses"]], "o-", color=_BLUE)
+    ax.axhline(math.log(2), color=_GREY, linewidth=1, linestyle="--")  # of a model that says one half to everyone
+    ax.set_xlabel("round")
+    ax.set_ylabel("mean loss (nats)")
+    ax.set_title(value["outcome"])
+
+
 def _fits_forest(value: dict[str, Any]) -> bool:
     columns, numbers = value.get("columns"), value.get("coefficients")
     return isinstance(columns, list) and isinstance(numbers, list) and len(columns) == len(numbers) > 1
@@ -142,6 +153,7 @@ _PICTURES: Final[tuple[tuple[Callable[[dict[str, Any]], bool], Callable[..., Non
     (lambda v: "hazard_ratios" in v and "columns" in v, _ratios),
     (lambda v: "log_rank" in v and "groups" in v, _curves),
     (lambda v: isinstance(v.get("groups"), dict) and "tests" in v, _groups),
+    (lambda v: bool(v.get("losses")) and "layers" in v, _losses),
     (lambda v: isinstance(v.get("importances"), dict), _importances),
     (lambda v: isinstance(v.get("variables"), dict) and any(isinstance(o, dict) for o in v["variables"].values()),
      _histogram),

@@ -18,6 +18,9 @@ from flute.study.program import tracks
 _POLL_S: Final = 0.1
 _POLL_CONSENT_S: Final = 1.0
 """Stewards take hours: a slower look at who has decided is soon enough after the first few seconds."""
+_POLL_PART: Final = 0.02
+"""Of the time waited so far, up to _POLL_CONSENT_S: each look costs the coordinator a signature and a write to disk,
+which a round of training does without."""
 _SOON_S: Final = 10.0
 Results = Mapping[str, Result]
 
@@ -91,7 +94,7 @@ class Running:
                 if timeout is not None and waited > timeout:
                     raise TimeoutError(f"{line(status)}. It goes on; attach({self.id!r}) finds it again.")
                 slow = status["state"] == "consenting" and waited > _SOON_S
-                time.sleep(_POLL_CONSENT_S if slow else _POLL_S)
+                time.sleep(_POLL_CONSENT_S if slow else min(max(_POLL_S, waited * _POLL_PART), _POLL_CONSENT_S))
 
     def __repr__(self) -> str:
         return f"<{line(self.status())}>"

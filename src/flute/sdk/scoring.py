@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from flute.algorithms.contract import StudyVariable
 from flute.algorithms.design import design_for, matrix, raw_scaling
-from flute.data.dataset import Dataset
-from flute.data.variables import Array
+from flute.data.dataset import Dataset, Images
+from flute.data.variables import Array, Variable
 from flute.errors import MisuseError
+from flute.intake.arrays import read_array
+from flute.intake.pixels import usable_image
 from flute.questions.registry import REGISTRY
 from flute.sdk.extras import loaded
 from flute.sdk.results import Result
@@ -72,9 +75,34 @@ def dataset(frame: Any, variables: list[StudyVariable]) -> Dataset:
     absent = [v.variable.name for v in variables if v.variable.name not in table.columns]
     if absent:
         raise MisuseError(f"The frame has no column {', '.join(absent)}, which the model needs.")
-    columns = {v.variable.name: v.variable.numbers(cells(table[v.variable.name])) for v in variables}
+    declared = [v.variable for v in variables]
+    columns = {v.name: v.numbers(cells(table[v.name])) for v in declared if v.kind != "image"}
+    images: dict[str, Images] = {}
+    for v in declared:
+        if v.kind == "image":
+            columns[v.name], images[v.name] = pictures(v, table[v.name])
     rows = np.array([str(i) for i in range(len(table))])
-    return Dataset(rows, columns, [v.variable for v in variables])
+    return Dataset(rows, columns, declared, images)
+
+
+def pictures(variable: Variable, column: Any) -> tuple[Array, Images]:
+    """float64 [n], 1.0 where there is an image that `variable` allows, else NaN; and the images, float32 [n, *shape].
+
+    column: of arrays, or paths of .npy files; one with a number out of range counts as missing, as at a hub.
+    Raises: MisuseError: no array, or one of another shape."""
+    stack = np.zeros((len(column), *(variable.shape or ())), dtype=np.float32)
+    there = np.full(len(column), np.nan)
+    for row, cell in enumerate(column, start=1):
+        given = read_array(Path(cell)) if isinstance(cell, str | Path) and str(cell) else np.asarray(cell)
+        if given.ndim == 0:  # nothing there
+            continue
+        found = usable_image(variable, given)
+        if not isinstance(found, str):
+            stack[row - 1], there[row - 1] = found, 1.0
+        elif found != "out-of-range":
+            said = "no array of numbers" if found == "no-array" else f"an array of shape {given.shape}"
+            raise MisuseError(f"{variable.name}, row {row}: {said}; the model needs shape {variable.shape}.")
+    return there, stack
 
 
 def cells(column: Any) -> np.ndarray[Any, Any]:

@@ -148,6 +148,14 @@ def _importances(value: Row) -> list[Row]:
     return [{"predictor": name, "importance": share} for name, share in ranked]
 
 
+def _trained(value: Row) -> list[Row]:
+    """The loss of every round where it is opened, else what there is to say of the whole."""
+    if value.get("losses"):
+        return [{"round": k, "loss": loss} for k, loss in enumerate(value["losses"], start=1)]
+    told = ("n", "size", "rounds", "ending")
+    return [{"figure": name, "value": _value(value[name])} for name in told if name in value]
+
+
 SHAPES: Final[dict[str, Callable[[Row], list[Row]]]] = {
     "describe": _described,
     "evaluate": _scores,
@@ -164,5 +172,6 @@ SHAPES: Final[dict[str, Callable[[Row], list[Row]]]] = {
     "decision-tree": _importances,
     "random-forest": _importances,
     "gradient-boosting": _importances,
+    "neural-network": _trained,
 }
 """Algorithms that are not here show every figure with its path."""

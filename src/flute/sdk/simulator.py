@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,25 +23,28 @@ from numpy.typing import NDArray
 
 from flute.algorithms.contract import Ask, Finished, JointAlgorithm, Opened, OwnCode
 from flute.data.dataset import Dataset
-from flute.data.variables import Array, Variable
+from flute.data.variables import Variable
 from flute.defaults import DELTA
-from flute.dp.odds import exact_sentence, odds, odds_sentence
+from flute.dp.ceiling import odds_of
+from flute.dp.odds import exact_sentence, odds_sentence
 from flute.errors import BudgetExceeded, FluteError, MisuseError, UnderFloor, WrongStudy
-from flute.hub.own_code import own_rows, require_runs
+from flute.hub.own_code import own_rows
+from flute.hub.resources import require_runs
 from flute.hub.round import floor_holds
 from flute.intake.flat import read_csv
-from flute.intake.snapshot import SnapshotSource, write_snapshot
+from flute.intake.snapshot import SnapshotSource, write_rows
 from flute.local.run import StudyStopped
 from flute.questions.registry import algorithm_for
 from flute.sdk.place import ENDED, Account
 from flute.sdk.processes import OWN_CONDITIONS, own_catalogue
-from flute.sdk.records import as_files, require_columns
+from flute.sdk.records import as_files, require_columns, require_images
 from flute.sdk.shares import on_shares
 from flute.sdk.terms import Conditions
 from flute.study.agreement import Agreement, agreement_digest, write_agreement
 from flute.study.check import Checked, check_study
+from flute.study.contribution import covered, given_by
 from flute.study.program import Track, next_step, tracks
-from flute.study.protection import RAND_SIZE, Price, budget_of, cover, hub_epsilon, study_budget, uncover
+from flute.study.protection import RAND_SIZE, Price, budget_of, hub_epsilon, study_budget, uncover
 from flute.study.release import Release, ReleaseReceipt, analysis_plan_digest, total_digest
 
 LOG = logging.getLogger("flute.sdk")
@@ -95,11 +99,14 @@ class SimulatorPlace:
         if all(have.get(name) == variable for name, variable in used.items()):
             return
         require_columns(self._files, tuple(used.values()))
-        have.update(used)
+        declared = have | used
         for hub, path in self._files.items():
-            rows, _ = read_csv(path, tuple(have.values()), key=self._key, id_column=self._id_column)
+            rows, report = read_csv(path, tuple(declared.values()), key=self._key, id_column=self._id_column)
             root = self._folder / "hubs" / hub
-            self._sources[hub, agreement.dataset] = SnapshotSource(root, write_snapshot(rows, root))
+            written = write_rows(rows, root)
+            require_images(hub, declared.values(), written.counted(report))
+            self._sources[hub, agreement.dataset] = SnapshotSource(root, written.snapshot)
+        have.update(used)
 
     def propose(self, agreement: Agreement) -> None:
         with self._lock:
@@ -260,12 +267,14 @@ def _total(
     if isinstance(algorithm, JointAlgorithm):
         return on_shares(algorithm, what, agreement, data, price)
 
-    def updates(rows: Dataset) -> Array:
+    def part(rows: Dataset) -> NDArray[np.int64]:
+        given = given_by(algorithm, what, setting, step, ask.parameters, rows)
         if isinstance(algorithm, OwnCode):
-            return own_rows(algorithm, track.question, setting, rows, threading.Event())
-        return algorithm.update(what, setting, step, ask.parameters, rows)
+            given = partial(own_rows, algorithm, track.question, setting, rows, threading.Event())
+        rand = os.urandom(RAND_SIZE)
+        return covered(given, len(rows), price, hubs=len(data), rand=rand, question=track.question.id)
 
-    parts = [cover(updates(rows), price, hubs=len(data), rand=os.urandom(RAND_SIZE)) for rows in data.values()]
+    parts = [part(rows) for rows in data.values()]
     total: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
     return total
 
@@ -297,6 +306,6 @@ def _words(runs: list[_Run], hub: str, ceiling: float | None = None) -> dict[str
     sentence = exact_sentence(rho, delta) if numbers else odds_sentence(rho, delta)
     return {
         "rho": rho, "rho_left": left, "epsilon_noised": hub_epsilon(rho, delta), "exact_numbers": numbers,
-        "unbounded": bool(numbers), "odds": odds(rho, delta),
+        "unbounded": bool(numbers), "odds": odds_of(rho, delta),
         "sentence": sentence if counted else "Nothing was asked yet: nothing can be learnt.",
     }  # fmt: skip

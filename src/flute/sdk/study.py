@@ -1,7 +1,7 @@
 """A study in a notebook: fixed terms, and runs that are drawn on its budget one after the other.
 
 Each run is an agreement of its own (`heart-1`, `heart-2`, …) that every hub decides about, because a question that
-depends on earlier answers cannot stand in an agreement made before them. What the runs spend adds up in zCDP, which
+depends on earlier answers cannot stand in an agreement made before them. What the runs spend adds up as rho, which
 holds for questions chosen in view of answers; this object keeps the sum, and every hub's ledger is the judge.
 """
 
