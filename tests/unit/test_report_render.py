@@ -106,6 +106,15 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def _over(colour: str, ground: str, opacity: float) -> str:
+    def parts(c: str) -> list[int]:
+        digits = c.lstrip("#") if len(c) == 7 else "".join(2 * d for d in c.lstrip("#"))
+        return [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
+
+    mixed = (opacity * a + (1 - opacity) * b for a, b in zip(parts(colour), parts(ground), strict=True))
+    return "#" + "".join(f"{round(v):02x}" for v in mixed)
+
+
 def contrast(a: str, b: str) -> float:
     high, low = sorted((_luminance(a), _luminance(b)), reverse=True)
     return (high + 0.05) / (low + 0.05)
@@ -119,9 +128,11 @@ def test_colours_have_contrast_in_light_dark_and_on_paper() -> None:
         for ink, ground in (
             ("ink", "bg"), ("ink", "surface"), ("muted", "bg"), ("muted", "surface"), ("accent", "surface"),
             ("accent", "bg"), ("accent", "accent-soft"), ("warn", "warn-bg"), ("warn", "surface"),
-            ("good", "good-bg"), ("bad", "bad-bg"),
+            ("good", "good-bg"), ("bad", "bad-bg"), ("good", "surface"), ("bad", "surface"), ("muted", "grid"),
         ):  # fmt: skip
             assert contrast(theme[ink], theme[ground]) >= 4.5, (ink, ground, theme[ink])
+        for fill, strongest in (("bar", 0.75), ("s1", 0.45)):  # cells of a grid, with figures on them
+            assert contrast(theme["ink"], _over(theme[fill], theme["surface"], strongest)) >= 4.5, fill
         for series in (*(f"s{k}" for k in range(8)), "bar-strong"):
             assert contrast(theme[series], theme["surface"]) >= 3, (series, theme[series])
 

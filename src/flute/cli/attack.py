@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import math
+import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +56,12 @@ def attack(
             verdicts.append(done)
             bar.update(task, completed=len(verdicts), description=names[min(len(verdicts), len(names) - 1)])
     if report is not None:
-        report.write_text(page(agreement, verdicts), encoding="utf-8")
+        from flute.report.attacked import render_attacks
+
+        page = render_attacks(
+            agreement, verdicts, at=int(time.time()), again=_again(study, attack or (), seed, effort)
+        )
+        report.write_text(page, encoding="utf-8")
         ERR.print(f"Report: {escape(str(report))}")
     if format == "json":
         print_json(facts(agreement, verdicts, seed))
@@ -63,6 +69,12 @@ def attack(
         OUT.print(text(agreement, verdicts))
     if any(v.judged == "exceeds" for v in verdicts):
         raise typer.Exit(1)
+
+
+def _again(study: Path, names: Sequence[str], seed: int, effort: float) -> str:
+    """The command that gives the same figures."""
+    chosen_ones = [word for name in names for word in ("--attack", name)]
+    return shlex.join(["flute", "attack", str(study), *chosen_ones, "--seed", str(seed), "--effort", f"{effort:g}"])
 
 
 def facts(agreement: Agreement, verdicts: Sequence[Verdict], seed: int) -> dict[str, Any]:
@@ -115,32 +127,3 @@ def figures(verdict: Verdict) -> str:
     parts = (("unprotected", found.unprotected), ("protected", found.protected))
     ends = "; ".join(f"{name} {shown(attack, f.value)} ({interval(attack, f)})" for name, f in parts)
     return f"{verdict.figure}: {ends}; bound {bound}"
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}: attacked</title>
-<style>body {{ font-family: sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; line-height: 1.4 }}
-td, th {{ text-align: left; vertical-align: top; padding: .4em .8em .4em 0; border-bottom: 1px solid #ccc }}</style>
-</head><body><h1>{title}</h1>
-<p>Attacked over <strong>SIMULATED</strong> patients, question {question}, plan {plan}, {mode} results. Intervals at
-{level}. No record was read.</p>
-<table><tr><th>Attack</th><th>Figures</th><th>Verdict</th><th>What it means</th></tr>
-{rows}
-</table></body></html>
-"""
-
-
-def page(agreement: Agreement, verdicts: Sequence[Verdict]) -> str:
-    """One self-contained page; every text in it is shown as text."""
-    rows = "\n".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in _cells(v))}</tr>" for v in verdicts)
-    return _PAGE.format(
-        title=html.escape(agreement.title), question=html.escape(attacked_question(agreement).id),
-        plan=html.escape(agreement.plan.name), mode=agreement.mode, level=f"{LEVEL:.0%}", rows=rows,
-    )  # fmt: skip
-
-
-def _cells(verdict: Verdict) -> tuple[str, str, str, str]:
-    said = verdict.judged if verdict.found is not None else "not tried"
-    return verdict.attack, figures(verdict) if verdict.found is not None else "", said, verdict.says

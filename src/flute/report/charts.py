@@ -44,11 +44,12 @@ _GUIDES: Final = ("3 4", "10 4")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line with its name and the figure that stands under it in the legend."""
+    """One line with its name and the figure that stands under it in the legend. band: the outline of its interval."""
 
     label: str
     note: str
     points: tuple[Point, ...]
+    band: tuple[Point, ...] = ()
 
 
 def letter(index: int) -> str:
@@ -70,6 +71,7 @@ def curves_chart(
     parts = [plot.clip(clip), *plot.frame()]
     for k, guide in enumerate(guides):
         parts.append(path(plot.points(guide.points), "guide", _GUIDES[k], clip))
+    parts += [path(plot.points(c.band), f"band s{i}", "", clip) for i, c in enumerate(shown) if c.band]
     for i in reversed(range(len(shown))):
         parts.append(path(plot.points(shown[i].points), f"curve s{i}", DASHES[i], clip))
     parts += [badge(*at, letter(i), i) for i, at in enumerate(_letter_places(plot, shown))]

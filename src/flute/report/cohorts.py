@@ -78,7 +78,7 @@ def _described(names: Names, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> 
     found = []
     for name in order:
         there = [(hub, mapping(v[name])) for hub, v in parts if mapping(v.get(name))]
-        panels = tuple(_panel(names.hub(hub) if hub else "", variable) for hub, variable in there)
+        panels = tuple(panel_of(names.hub(hub) if hub else "", variable) for hub, variable in there)
         if any(panel.bars for panel in panels):
             said = str(there[0][1].get("label") or "")
             label = names.study.labels.get(name) or said or name
@@ -87,7 +87,8 @@ def _described(names: Names, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> 
     return tuple(found)
 
 
-def _panel(hub: str, variable: Mapping[str, Any]) -> Panel:
+def panel_of(hub: str, variable: Mapping[str, Any]) -> Panel:
+    """One variable's numbers, as described for a hub or for a group of patients."""
     histogram = mapping(variable.get("histogram"))
     return Panel(
         hub=hub,

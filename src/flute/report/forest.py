@@ -1,4 +1,4 @@
-"""Odds ratios of several fits side by side, on a logarithmic scale, as inline SVG."""
+"""Odds ratios (and other ratios) of several fits side by side, on a logarithmic scale, as inline SVG."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ _WIDEST: Final = 1000.0
 """Odds ratios beyond are drawn at the edge with an arrow; the table has them in full."""
 
 
-def forest(identity: str, title: str, desc: str, rows: Sequence[ForestRow], series: Sequence[str]) -> Markup:
-    """Odds ratios on a logarithmic scale, one marker per series and row, bars for intervals."""
+def forest(
+    identity: str, title: str, desc: str, rows: Sequence[ForestRow], series: Sequence[str], kind: str = "Odds ratio"
+) -> Markup:
+    """Ratios on a logarithmic scale, one marker per series and row, bars for intervals. kind: of ratio."""
     low, high = _reach(rows)
     lane, gap, top = 19.0, 15.0, 56.0
     heights = [max(lane * len(series), 34.0) + gap for _ in rows]
     shown = _thinned(tuple(math.log10(t) for t in _TICKS if low <= t <= high), 9)
-    x = Axis(math.log10(low), math.log10(high), shown, lambda v: _ratio_text(10**v), "Odds ratio (1 = no difference)")
+    x = Axis(math.log10(low), math.log10(high), shown, lambda v: _ratio_text(10**v), f"{kind} (1 = no difference)")
     plot = Plot(250, top, 330, sum(heights), x, Axis(0, 1, (), str))
     parts = [*_forest_key(series), *plot.frame()]
     parts.append(line(plot.at_x(0), top, plot.at_x(0), top + plot.height, "axis"))

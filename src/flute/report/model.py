@@ -83,6 +83,8 @@ class StudyReport(Struct, frozen=True):
     units: dict[str, str] = {}
     references: dict[str, str] = {}
     analysis_plan: str = ""
+    missing: dict[str, str] = {}
+    """Hub to why it took no part, or not to the end."""
 
 
 class Budget(Struct, frozen=True):

@@ -34,6 +34,7 @@ _MONTHS: Final = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
+_SMALLEST_P: Final = 1e-4
 _PREFIXES: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -83,6 +84,11 @@ def percent(share: float | None, digits: int = 0) -> str:
 def probability(value: float | None) -> str:
     """An area or a score between 0 and 1, three digits."""
     return decimal(value, 3)
+
+
+def p_value(value: float | None) -> str:
+    """Four digits; below that, only that it is."""
+    return f"below {_SMALLEST_P:g}" if value is not None and value < _SMALLEST_P else decimal(value, 4)
 
 
 def span(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:

@@ -22,6 +22,7 @@ from flute.report.accounts import (
     traffic_figure,
     traffic_matrix,
 )
+from flute.report.answers import AnswerSection, answer_sections
 from flute.report.cohorts import cohorts
 from flute.report.figures import Figure, Table, auc_table, coefficient_figure, evaluation_figures, series_name
 from flute.report.model import Report, StudyReport
@@ -90,6 +91,7 @@ class Page:
     unsound: list[str]
     cohorts: list[CohortShown]
     statistics: list[Table]
+    answers: dict[str, AnswerSection]
     studies: list[StudyShown]
     budget: Figure | None
     hubs: list[HubShown]
@@ -119,6 +121,7 @@ def page_of(report: Report) -> Page:
         ],
         cohorts=_cohorts(report),
         statistics=statistics_tables(report),
+        answers={part.anchor: part for part in answer_sections(report)},
         studies=studies,
         budget=budget_figure(report.hubs),
         hubs=_hubs(report),
@@ -140,6 +143,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
         (page.coefficients, "coefficients", "What the models say"),
         (page.cohorts, "cohort", "Cohort per hub"),
         (page.statistics, "statistics", "Computed on shares"),
+        *((part, part.anchor, part.title) for part in page.answers.values()),
         (page.studies, "agreement", "What was agreed"),
         (page.budget or page.hubs, "budget", "Privacy budget"),
         (page.exact, "exact", "Exact results: no bound"),
@@ -217,6 +221,8 @@ def _study(study: StudyReport) -> StudyShown:
         rows.insert(0, ("Budget", f"ε = {short(study.epsilon)}{delta}, per patient and hub"))
     if study.plan:
         rows.append(("Plan", study.plan))
+    if study.missing:
+        rows.append(("Took no part, or not to the end", texts.missing(study.missing)))
     if study.analysis_plan:
         rows.append(("Digest of the analysis plan", study.analysis_plan))
     return StudyShown(

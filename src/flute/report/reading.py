@@ -147,7 +147,7 @@ def evaluations(report: Report) -> list[Evaluation]:
     for names, reference, result in results(report):
         own = mapping(result.get("scores"))  # of a model that stays hidden
         models = mapping(result.get("models")) or ({reference: own} if own else {})
-        scored = [_scored(names, ref, mapping(m)) for ref, m in models.items()]
+        scored = [scored_of(names, ref, mapping(m)) for ref, m in models.items()]
         if scored:
             scored.sort(key=_rank)
             by = mapping(result.get("by"))
@@ -168,7 +168,8 @@ def results(report: Report) -> Iterator[tuple[Names, str, Mapping[str, Any]]]:
             yield names_of(report, study), reference, mapping(result)
 
 
-def _scored(names: Names, reference: str, found: Mapping[str, Any]) -> Scored:
+def scored_of(names: Names, reference: str, found: Mapping[str, Any]) -> Scored:
+    """Scores of one model, from an evaluation or a cross-validation."""
     calibration = mapping(found.get("calibration"))
     return Scored(
         reference=reference,
@@ -270,14 +271,18 @@ def fitted_groups(report: Report) -> list[list[Fitted]]:
     """Models of one question side by side, over all studies; number columns per the same step."""
     groups: dict[tuple[str, str], list[Fitted]] = {}
     for names, reference, result in results(report):
-        if not (sequence(result.get("columns")) and sequence(_coefficients(result))):
+        if not odds_model(result):
             continue
-        if result.get("family", "binomial") != "binomial":
-            continue  # drawn as odds ratios, which only these have
         key = (reference.partition("@")[0], _text(result.get("outcome")))
         group = groups.setdefault(key, [])
         group.append(_fitted(names, reference, result, group[0].spreads if group else {}))
     return list(groups.values())
+
+
+def odds_model(result: Mapping[str, Any]) -> bool:
+    """Whether its coefficients are logarithms of odds ratios: a kernel machine's and other families' are not."""
+    told = sequence(result.get("columns")) and sequence(_coefficients(result))
+    return bool(told) and result.get("family", "binomial") == "binomial" and "kernel" not in result
 
 
 def _coefficients(result: Mapping[str, Any]) -> Any:

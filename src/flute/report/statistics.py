@@ -7,10 +7,8 @@ from typing import Any
 
 from flute.report.figures import Table
 from flute.report.model import Report
-from flute.report.numbers import decimal, finite, short
+from flute.report.numbers import decimal, finite, p_value, short
 from flute.report.reading import Names, mapping, results
-
-_SMALLEST_P = 1e-4
 
 
 def statistics_tables(report: Report) -> list[Table]:
@@ -51,6 +49,5 @@ def _test(names: Names, reference: str, result: Mapping[str, Any]) -> tuple[str,
     if p is None or (not exact and (statistic is None or degrees is None)):
         return None
     test = result.get("test") if isinstance(result.get("test"), str) else "log-rank"
-    shown = f"below {_SMALLEST_P:g}" if p < _SMALLEST_P else decimal(p, 4)
     numbers = ["" if value is None else decimal(value, places) for value, places in ((statistic, 2), (degrees, 0))]
-    return names.model(reference), str(test), *numbers, shown
+    return names.model(reference), str(test), *numbers, p_value(p)

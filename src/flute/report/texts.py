@@ -6,7 +6,7 @@ figures that it would need are absent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -60,6 +60,7 @@ ALGORITHMS: Final = {
     "imputed-regression": "a regression over imputed values",
     "hidden-model": "a logistic regression that nobody sees",
     "own-step": "sums by a researcher's own code",
+    "neural-network": "a neural network",
 }
 """Algorithms in plain words; one that is not here is called by its own name."""
 SAME_PATIENTS: Final = (
@@ -332,8 +333,17 @@ def _protected(studies: Sequence[StudyReport]) -> str:
     return " ".join(said)
 
 
+def missing(hubs: Mapping[str, str]) -> str:
+    """Hub to why, in one line."""
+    return "; ".join(f"{hub} {why}" for hub, why in sorted(hubs.items()))
+
+
 def _mind(report: Report) -> str:
-    parts = []
+    parts = [
+        f"{study.title} is of fewer hubs than were asked: {missing(study.missing)}."
+        for study in report.studies
+        if study.missing
+    ]
     if report.simulated:
         parts.append("The records are simulated.")
     if any(s.mode == "exact" for s in report.studies):
