@@ -9,27 +9,33 @@ for membership a row holds where the whole interval does. Goals of row 9: at lea
 that claim the cells of row D; none does for every question, so figures of sums are told and not judged, except where
 clipping by the hub's own service is what is claimed. `robust-model`, which claims it for itself, is judged.
 
-A deep network and a generator join when the project has them. `--quick` has a quarter of the trials.
+Networks: a small convolutional one on scikit-learn's digits and on SIMULATED pictures, plain federated averaging in
+clear, the plan at epsilon 1; without torch they are left out, visibly. Goal of pictures: more than 25 dB in clear for
+most, under the plan no more than a blank guess. A generator joins when the project has one. `--quick` has about a
+quarter of the trials.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rows import Row, options, show
 
-from flute.attacks import inference, inversion, membership, poisoning, updates
+from flute.attacks import inference, inversion, membership, networks, poisoning, updates
 from flute.attacks.chance import Chance
 from flute.attacks.figures import Figure, dp_advantage
 from flute.attacks.records import simulated
 from flute.attacks.releases import longest_asks, protected, unprotected
 from flute.attacks.trial import Found, Trial
 from flute.study.agreement import Agreement
+from support.attack_networks import cnn, digit_images, digits
 from support.attack_pictures import pictures
 from support.attack_studies import FIVE, mixed, subject, wide
 from support.robust_attacks import POISONS, Scene, bent
@@ -37,6 +43,7 @@ from support.robust_attacks import POISONS, Scene, bent
 COLUMNS, QUICK_COLUMNS = 40, 20
 PICTURES = 20
 LEAST_IN_CLEAR, MOST_AUC_LOSS = 0.5, 0.01
+CLEAR_DB = 25.0
 
 
 def main() -> None:
@@ -48,6 +55,7 @@ def main() -> None:
 def rows(quick: bool) -> Iterator[Row]:
     yield from row_nine(quick)
     yield from picture_rows(quick)
+    yield from network_rows(quick)
     yield from row_eleven(quick)
     yield from robust_rows(quick)
 
@@ -142,6 +150,91 @@ def picture_rows(quick: bool) -> Iterator[Row]:
     yield Row("picture from a gradient, best PSNR at epsilon 1", best, "dB", "at most 12", said, best <= 12)
     grey = [inversion.psnr(np.full(64, 0.5), p.ravel()) for p in pictures(len(levels), 8, seed=3)]
     yield Row("a grey square instead, mean PSNR", float(np.mean(grey)), "dB", "", said, None)
+
+
+# --- networks ------------------------------------------------------------------------------------------
+
+
+def network_rows(quick: bool) -> Iterator[Row]:
+    if find_spec("torch") is None:
+        yield Row("attacks on networks, left out", 0.0, "", "", "torch is not installed", None)
+        return
+    import torch
+
+    torch.set_num_threads(1)  # tensors are tiny: more threads take longer
+    yield from network_pictures(quick)
+    yield from crowd_pictures()
+    yield from network_members(quick)
+
+
+def network_pictures(quick: bool) -> Iterator[Row]:
+    """A patient alone at her hub; under the plan alone in the whole sum."""
+    from flute.attacks import network_inversion
+
+    attacked, count = trial(cnn(1.0), "network pictures", 1.0), 4 if quick else PICTURES
+    images, _ = digit_images(count, seed=3)
+    levels = []
+    for k, shown in enumerate(images):
+        chance = Chance(b"network picture %d" % k)
+        patient = simulated(attacked.subject.setting, ("scan", "ill"), 1, chance, {"scan": shown[None]})
+        found = [
+            network_inversion.inverted(who, carried.steps, chance).image
+            for who, carried in network_inversion.seen_alone(attacked, patient, chance)
+        ]
+        levels.append([inversion.psnr((image + 1) / 2, shown / 16) for image in found])
+    clear, covered = np.array(levels).T
+    blank = blank_levels(images)
+    said = f"{count} digits, 8 x 8, one round of federated averaging"
+    part = float((clear > CLEAR_DB).mean())
+    yield Row("picture from a CNN's update in clear, PSNR (median)", float(np.median(clear)), "dB", "", said, None)
+    yield Row("the same above 25 dB", part, "", "more than 0.5", said, part > 0.5)
+    guess, level = float(blank.mean()), float(covered.mean())
+    yield Row(
+        "picture from a CNN's steps at epsilon 1, PSNR (mean)", level, "dB", f"at most {guess:.1f}",
+        f"the mean of other digits instead: {guess:.1f} dB; best of these {covered.max():.1f}", level <= guess,
+    )  # fmt: skip
+
+
+def blank_levels(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """PSNR of a guess that looks at nothing: the mean of other digits."""
+    others, _ = digit_images(1000, seed=99)
+    middle = others.mean(axis=0) / 16
+    return np.array([inversion.psnr(middle, shown / 16) for shown in images])
+
+
+def crowd_pictures() -> Iterator[Row]:
+    """What secure aggregation does by itself: the exact sum over two honest hubs (the third colludes and takes off
+    its part) is inverted as if it were one patient's, and compared with whoever is most like what comes out."""
+    from flute.attacks import network_inversion
+
+    for training, local in (("{rounds: 1, batch: 256}", "one step"), ("{rounds: 1}", "batches of 32")):
+        attacked = trial(cnn(None, training), "crowd", 1.0)
+        there = {hub: digits(attacked, 150, seed) for seed, hub in enumerate(attacked.subject.hubs)}
+        images = np.concatenate([data.images("scan") for data in there.values()])
+        seen = (
+            ("a hub of 150 in clear", unprotected(attacked.subject, there, steps=1).steps),
+            ("two honest hubs of 150, secagg alone", protected(attacked.subject, there, Chance(b""), steps=1).steps),
+        )
+        for name, steps in seen:
+            found = network_inversion.inverted(attacked.subject, steps, Chance(b"crowd")).image
+            nearest = max(inversion.psnr((found + 1) / 2, shown / 16) for shown in images)
+            same = max(inversion.psnr(images.mean(axis=0) / 16, shown / 16) for shown in images)
+            yield Row(
+                f"picture from an update of {name}, {local}: best PSNR of any of theirs", nearest, "dB", "",
+                f"the mean of all their pictures: {same:.1f} dB", None,
+            )  # fmt: skip
+
+
+def network_members(quick: bool) -> Iterator[Row]:
+    attacked = trial(cnn(1.0), "network members", 1.0)
+    pool = attacked.patients(32, Chance(b"network pool"))
+    sets = [("CNN of 32 SIMULATED pictures", pool, 20 if quick else 120, True)]
+    if not quick:
+        sets.append(("CNN of 32 digits, outcomes as coins", digits(attacked, 32, 1, coins=True), 60, False))
+        sets.append(("CNN of 32 digits, at least 5?", digits(attacked, 32, 2), 60, False))
+    for name, patients, models, judged in sets:
+        found = networks.networks_played(attacked, patients, models)
+        yield from member_rows(f"LiRA, {name}", membership.found_of(attacked, *found), judged=judged)
 
 
 # --- row 11 --------------------------------------------------------------------------------------------

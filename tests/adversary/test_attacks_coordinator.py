@@ -19,7 +19,9 @@ from flute.aggregation.codec import Layout, exact_bounds, read_total
 from flute.aggregation.context import context
 from flute.attacks.chance import Chance
 from flute.attacks.releases import longest_asks
+from flute.data.variables import Array
 from flute.errors import BadTotal, Equivocation, RosterUnsigned, TooFewHubs
+from flute.messages.numbers import write_numbers
 from flute.messages.protocol import Masked, Survivors
 from flute.study.protection import RAND_SIZE, cover
 from flute.study.sides import step_digest
@@ -34,6 +36,10 @@ STEP = 1
 VICTIM, DUPES = "hub-a", ("hub-b", "hub-c")
 
 
+def _named(asked: Array) -> bytes:
+    return step_digest(bytes(32), "model", STEP, 0, write_numbers(asked))
+
+
 class Eluded:
     """One gradient step of a study, in which the victim is asked in earnest and the others with directions of 0."""
 
@@ -42,8 +48,8 @@ class Eluded:
         subject, chance = self.attacked.subject, Chance(b"eluded")
         self.price = subject.steps[STEP]
         earnest = longest_asks(subject)[STEP]
-        asks = {VICTIM: earnest, **dict.fromkeys(DUPES, (0.0,) * len(earnest))}
-        self.questions = {hub: step_digest(bytes(32), "model", STEP, 0, asked) for hub, asked in asks.items()}
+        asks = {VICTIM: earnest, **dict.fromkeys(DUPES, np.zeros(len(earnest)))}
+        self.questions = {hub: _named(asked) for hub, asked in asks.items()}
         self.values, self.rows = {}, {}
         for hub, asked in asks.items():
             rows = subject.rows(STEP, asked, self.attacked.patients(30, chance.child(hub)))

@@ -20,10 +20,10 @@ from flute.algorithms.private_rows import private_scaling
 from flute.attacks.chance import Chance
 from flute.attacks.figures import Figure, Mask, dp_success, rate
 from flute.attacks.membership import learnt_by_heart, margins
-from flute.attacks.records import replaced, simulated, together
+from flute.attacks.records import is_image, replaced, simulated, together
 from flute.attacks.releases import Seen, Subject, longest_asks, protected, unprotected
 from flute.attacks.trial import Found, Trial, others_of, spread
-from flute.attacks.updates import likelihood_ratio, stacked
+from flute.attacks.updates import clear_steps, likelihood_ratio, stacked
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults.attacks import DRY_HUB, DRY_MODELS, DRY_WORLDS
@@ -99,8 +99,8 @@ def attribute(trial: Trial) -> Found:
         there = {hub: data.where(chance.coins(len(data))) for hub, data in others.items()}
         there[subject.hubs[0]] = together([there[subject.hubs[0]], candidates[world % 2]], subject.setting)
         seen = (
-            unprotected(subject, there, asks=asks, steps=1),
-            protected(subject, there, chance, asks=asks, steps=len(asks)),
+            unprotected(subject, there, asks=asks, steps=clear_steps(subject)),
+            protected(subject, there, chance, asks=asks, steps=len(asks) or None),
         )
         for k, (carried, known) in enumerate(zip(seen, (own, honest), strict=True)):
             right[k] += likeliest(subject, carried.steps, candidates, known) == world % 2
@@ -153,9 +153,11 @@ def _margins(trial: Trial, truth: int, chance: Chance) -> list[tuple[Array, Arra
 
 
 def sensitive(trial: Trial) -> str:
-    """The field that is guessed: the first that is no outcome."""
-    outcome = getattr(trial.subject.question.what, "outcome", "")
-    return next((name for name in trial.subject.fields if name != outcome), trial.subject.fields[0])
+    """The field that is guessed: the first that is neither outcome nor image; the outcome where there is no other."""
+    subject = trial.subject
+    outcome = getattr(subject.question.what, "outcome", "")
+    others = (name for name in subject.fields if name != outcome and not is_image(subject.setting, name))
+    return next(others, subject.fields[0])
 
 
 def _two_values(trial: Trial, name: str) -> list[Array]:

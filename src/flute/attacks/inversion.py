@@ -26,6 +26,7 @@ from flute.attacks.releases import Carried, Seen, Subject, longest_asks, protect
 from flute.attacks.trial import Found, Trial
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
+from flute.deep.spec import NeuralNetwork
 from flute.defaults.attacks import DRY_WORLDS
 from flute.errors import MisuseError
 
@@ -52,13 +53,13 @@ def record(spec: LogisticRegression, setting: Setting, seen: list[Seen]) -> dict
         raise MisuseError("A record is read off the first gradient; there is none yet.")
     if setting.mode == "exact":
         gradient = seen[0].total[2 : 2 + p]
-        return _fields(spec, design, unit_scaling(design), over_first(gradient), gradient[0])
+        return values_of(spec, design, unit_scaling(design), over_first(gradient), gradient[0])
     halves = seen[0].total[-p:]
-    turned = np.array(seen[1].parameters[p:]).reshape(p, p)
+    turned = seen[1].parameters[p:].reshape(p, p)
     z = np.linalg.pinv(turned) @ seen[1].total
     code = coding(design)
     x = np.linalg.solve(code.T, over_first(z) * code[0, 0])
-    return _fields(spec, design, private_scaling(design), x, halves[0])
+    return values_of(spec, design, private_scaling(design), x, halves[0])
 
 
 def over_first(gradient: Array) -> Array:
@@ -68,8 +69,8 @@ def over_first(gradient: Array) -> Array:
     return np.asarray(gradient / gradient[0])
 
 
-def _fields(
-    spec: LogisticRegression, design: Design, scaling: Scaling, x: Array, residual: float
+def values_of(
+    spec: LogisticRegression | NeuralNetwork, design: Design, scaling: Scaling, x: Array, residual: float
 ) -> dict[str, float]:
     """x [p] over the design's columns to the values that people wrote; a number after its logarithm."""
     found = {spec.outcome: float(residual > 0)}

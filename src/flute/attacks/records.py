@@ -1,14 +1,16 @@
 """SIMULATED patients, drawn from nothing but a study's declared variables: no record is read for an attack.
 
 Numbers are uniform over their declared range (over its logarithm where the study takes it), levels and outcomes are
-coins. Where a model has to be of use (`learnable`), the outcome follows from the other variables.
+coins, every pixel is uniform. Where a model has to be of use (`learnable`), the outcome follows from the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 
 from flute.algorithms.contract import Setting, StudyVariable
@@ -26,9 +28,14 @@ _SPREAD = 0.12
 
 
 def simulated(
-    setting: Setting, names: Sequence[str], count: int, chance: Chance, fixed: Mapping[str, Array] | None = None
+    setting: Setting,
+    names: Sequence[str],
+    count: int,
+    chance: Chance,
+    fixed: Mapping[str, NDArray[Any]] | None = None,
 ) -> Dataset:
-    """`count` patients with the variables `names`. fixed: columns [count] to take as they are."""
+    """`count` patients with the variables `names`. fixed: columns [count], images [count, *shape], to take as they
+    are."""
     columns = {}
     for name in names:
         given = (fixed or {}).get(name)
@@ -70,14 +77,20 @@ def together(parts: Sequence[Dataset], setting: Setting) -> Dataset:
     names = [n for n in setting.variables if all(n in fields_of(p, setting) for p in parts)]
     columns = {n: np.concatenate([p.column(n) for p in parts]) for n in names}
     pseudonyms = np.concatenate([p.pseudonyms for p in parts])
-    return Dataset(pseudonyms, columns, [setting.variables[n].variable for n in names])
+    images = {n: np.concatenate([p.images(n) for p in parts]) for n in names if is_image(setting, n)}
+    return Dataset(pseudonyms, columns, [setting.variables[n].variable for n in names], images)
 
 
 def replaced(data: Dataset, setting: Setting, changed: Mapping[str, Array]) -> Dataset:
-    """The same patients with other values in the columns of `changed`."""
+    """The same patients with other values in the columns of `changed`; their images stay."""
     names = fields_of(data, setting)
     columns = {n: changed.get(n, data.column(n)) for n in names}
-    return Dataset(data.pseudonyms, columns, [setting.variables[n].variable for n in names])
+    images = {n: data.images(n) for n in names if is_image(setting, n)}
+    return Dataset(data.pseudonyms, columns, [setting.variables[n].variable for n in names], images)
+
+
+def is_image(setting: Setting, name: str) -> bool:
+    return setting.variables[name].variable.kind == "image"
 
 
 def fields_of(data: Dataset, setting: Setting) -> tuple[str, ...]:
@@ -93,7 +106,10 @@ def fields_of(data: Dataset, setting: Setting) -> tuple[str, ...]:
 
 
 def _drawn(used: StudyVariable, count: int, chance: Chance) -> Array:
+    """[count], of an image [count, *shape]."""
     v = used.variable
+    if v.kind == "image":
+        return v.low + (v.high - v.low) * chance.uniform(count, *(v.shape or ()))
     if v.kind == "number":
         return _at(used, chance.uniform(count))
     return chance.integers(2 if v.kind == "binary" else len(v.levels), count).astype(np.float64)
@@ -107,11 +123,14 @@ def _at(used: StudyVariable, place: Array) -> Array:
     return np.clip(found, used.variable.low, used.variable.high)
 
 
-def _dataset(setting: Setting, names: Sequence[str], columns: Mapping[str, Array], chance: Chance) -> Dataset:
-    count = len(columns[names[0]])
+def _dataset(setting: Setting, names: Sequence[str], values: Mapping[str, NDArray[Any]], chance: Chance) -> Dataset:
+    """values: columns, and of every image the images themselves, which everybody then has."""
+    count = len(values[names[0]])
+    images = {n: values[n].astype(np.float32) for n in names if is_image(setting, n)}
+    columns = {n: np.ones(count) if n in images else values[n] for n in names}
     serial = chance.bytes(8).hex()
     pseudonyms = np.array([f"SIMULATED-{serial}-{i}" for i in range(count)], dtype=np.str_)
-    return Dataset(pseudonyms, columns, [setting.variables[n].variable for n in names])
+    return Dataset(pseudonyms, columns, [setting.variables[n].variable for n in names], images)
 
 
 # --- what counts as recovered ----------------------------------------------------------------------
@@ -131,6 +150,7 @@ def recovered(found: Mapping[str, float], patient: Dataset, setting: Setting) ->
 
 
 def by_guess(used: StudyVariable) -> float:
-    """How often the best guess is right about a simulated patient of whom nothing was seen."""
+    """How often the best guess is right about a simulated patient of whom nothing was seen; of an image, about a
+    pixel."""
     v = used.variable
-    return 2 * FIELD_TOLERANCE if v.kind == "number" else 1 / max(2, len(v.levels))
+    return 2 * FIELD_TOLERANCE if v.kind in ("number", "image") else 1 / max(2, len(v.levels))

@@ -1,17 +1,17 @@
 """What an attacker gets to see: a study's own question, carried out by the code that hubs run, with and without its
 protection.
 
-Protected: every hub's rows go through `study.protection.cover`, only the sum over all hubs is opened, and the next
-step is asked with what the algorithm makes of it. Masks are left out: they cancel bit by bit in the sum, which
-tests/adversary/test_empirical_epsilon.py checks on the same road. The attacker is the worst that the agreement
-permits: a coordinator with as many hubs as may collude, which subtracts their answers, noise included, from a sum
-over as few hubs as may answer.
+Protected: what every hub's records give goes through `study.contribution.covered`, only the sum over all hubs is
+opened, and the next step is asked with what the algorithm makes of it. Masks are left out: they cancel bit by bit in
+the sum, which tests/adversary/test_empirical_epsilon.py checks on the same road. The attacker is the worst that the
+agreement permits: a coordinator with as many hubs as may collude, which subtracts their answers, noise included, from
+a sum over as few hubs as may answer.
 Unprotected: the same steps as plain federated learning takes them. One hub's own sum is seen, without noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,14 @@ from flute.algorithms.design import design_for
 from flute.attacks.chance import Chance
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
+from flute.deep.spec import NeuralNetwork
 from flute.errors import BadTotal, MisuseError
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
-from flute.study.protection import RAND_SIZE, Price, cover, exact_sum, hub_epsilon, prices, sharers, uncover
+from flute.study.contribution import covered, given_by
+from flute.study.protection import RAND_SIZE, Price, exact_sum, hub_epsilon, prices, sharers, uncover
 
-Asks = tuple[float, ...]
+Asks = Array
 _HUGE = 1e6
 """Of a direction that a coordinator asks with, so that every row has all the length it may have."""
 _STEADY = 1e-3
@@ -95,6 +97,10 @@ class Subject:
         """Per-patient rows [n, d], as the hub's own code makes them."""
         return self.algorithm.update(self.question.what, self.setting, step, parameters, data)
 
+    def given(self, step: int, parameters: Asks, data: Dataset) -> Callable[[], Array | Iterator[Array]]:
+        """What will give a hub's numbers: a table of rows, blocks of it, or a total."""
+        return given_by(self.algorithm, self.question.what, self.setting, step, parameters, data)
+
 
 def subject_of(agreement: Agreement, question: Question) -> Subject:
     """Raises: StudyFileError: the agreement cannot be carried out."""
@@ -123,8 +129,8 @@ def protected(
     def step(number: int, parameters: Asks, price: Price) -> tuple[Seen, Opened]:
         answers = {}
         for hub, data in records.items():
-            rows = subject.rows(number, parameters, data)
-            answer = cover(rows, price, hubs=len(subject.agreement.hubs), rand=chance.bytes(RAND_SIZE))
+            given, hubs = subject.given(number, parameters, data), len(subject.agreement.hubs)
+            answer = covered(given, len(data), price, hubs=hubs, rand=chance.bytes(RAND_SIZE))
             answers[hub] = answer * (times or {}).get(hub, 1)
         left = uncover(_sum(answers[hub] for hub in subject.honest), price)[0]
         opened = _sum(answers.values())
@@ -146,12 +152,19 @@ def unprotected(
     """The same steps in clear: the attacked hub's own sums are seen, and nothing is clipped or covered."""
 
     def step(number: int, parameters: Asks, price: Price) -> tuple[Seen, Opened]:
-        sums = {hub: exact_sum(subject.rows(number, parameters, data)) for hub, data in records.items()}
+        sums = {hub: in_clear(subject, number, parameters, data) for hub, data in records.items()}
         total = np.sum([(times or {}).get(hub, 1) * part for hub, part in sums.items()], axis=0)
         little = 0.0 if price.mechanism is None else _STEADY * price.mechanism.clip_norm
         return Seen(parameters, sums[subject.hubs[0]], 0.0), Opened(parameters, total, little)
 
     return _carried(subject, step, steps, asks)
+
+
+def in_clear(subject: Subject, step: int, parameters: Asks, data: Dataset) -> Array:
+    """What a hub's records come to [d], neither clipped nor covered."""
+    given = subject.given(step, parameters, data)()
+    rows = given if isinstance(given, np.ndarray) else np.concatenate([*given])
+    return rows if rows.ndim == 1 else exact_sum(rows)
 
 
 def _carried(subject: Subject, step: Any, steps: int | None, asks: Sequence[Asks]) -> Carried:
@@ -186,15 +199,17 @@ def require_possible(total: NDArray[np.int64], price: Price) -> None:
 def longest_asks(subject: Subject) -> tuple[Asks, ...]:
     """What a coordinator that cheats asks with, all steps fixed beforehand: coefficients of 0, where no residual is
     nothing, and directions so long that every row has all the length it may have. Nothing for questions that take no
-    parameters."""
+    parameters; of networks no step, so that all are asked as the algorithm asks."""
     what = subject.question.what
+    if isinstance(what, NeuralNetwork):
+        return ()
     if not isinstance(what, LogisticRegression):
-        return ((),) * len(subject.steps)
+        return (np.zeros(0),) * len(subject.steps)
     size = design_for(what.predictors, subject.setting).size
     if subject.agreement.mode == "exact":
-        return ((0.0,) * size,)
-    asked = (0.0,) * size + tuple((_HUGE * np.eye(size)).ravel().tolist())
-    return ((), *(asked for _ in subject.steps[1:]))
+        return (np.zeros(size),)
+    asked = np.concatenate([np.zeros(size), (_HUGE * np.eye(size)).ravel()])
+    return (np.zeros(0), *(asked for _ in subject.steps[1:]))
 
 
 def _hidden(price: Price, honest: int) -> float:

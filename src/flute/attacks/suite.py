@@ -13,13 +13,14 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from flute.algorithms.contract import Describe, JointAlgorithm, LogisticRegression
-from flute.attacks import inference, inversion, membership, poisoning, updates
+from flute.attacks import inference, inversion, membership, networks, poisoning, updates
 from flute.attacks.chance import Chance
 from flute.attacks.figures import Figure
 from flute.attacks.releases import Subject, subject_of
 from flute.attacks.trial import Found, Trial
+from flute.deep.spec import NeuralNetwork
 from flute.errors import MisuseError
-from flute.questions.registry import algorithm_for
+from flute.questions.registry import algorithm_for, makes_model
 from flute.study.agreement import Agreement, Question
 
 Judged = Literal["within", "exceeds", "undecided", "no promise"]
@@ -69,9 +70,22 @@ def _bend(who: str) -> str:
     return _BEND.replace("{who}", who)
 
 
+def _of_a_model(trial: Trial) -> Found:
+    network = isinstance(trial.subject.question.what, NeuralNetwork)
+    return networks.of_a_network(trial) if network else membership.of_a_model(trial)
+
+
+def _reconstruction(trial: Trial) -> Found:
+    if not isinstance(trial.subject.question.what, NeuralNetwork):
+        return inversion.reconstruction(trial)
+    from flute.attacks import network_inversion
+
+    return network_inversion.reconstruction(trial)
+
+
 _ALL: Final = (
     Attack(
-        "membership-model", membership.of_a_model, "advantage", "model", _who("sees the model"), _EXACT,
+        "membership-model", _of_a_model, "advantage", "model", _who("sees the model"), _EXACT,
     ),
     Attack(
         "membership-sums", updates.of_sums, "advantage", "any", _who("sees every opened sum"), _EXACT,
@@ -90,7 +104,7 @@ _ALL: Final = (
         "clear, {protected} under this plan; {bound}.", _EXACT,
     ),
     Attack(
-        "reconstruction", inversion.reconstruction, "fields read", "readable",
+        "reconstruction", _reconstruction, "fields read", "readable",
         "Of a patient's fields, {unprotected} are read off a hub's update in clear, {protected} under this plan "
         "though she is alone in it; {bound}.", _EXACT,
     ),
@@ -141,7 +155,8 @@ _BOUND_SAYS: Final = {
 
 
 def attacked_question(agreement: Agreement) -> Question:
-    """The first model of the study, or else its first question that opens sums: evaluations come after models.
+    """The first logistic regression of the study, or else its first network, or else its first question that opens
+    sums.
 
     Raises: MisuseError: hubs compute all of it together, so there are no sums to attack.
     """
@@ -151,8 +166,11 @@ def attacked_question(agreement: Agreement) -> Question:
             "Every question of this study is computed by the hubs together and opens its result alone; the suite "
             "attacks models and sums, and there are none."
         )
-    models = [q for q in sums if isinstance(q.what, LogisticRegression)]
-    return (models or sums)[0]
+    for kind in (LogisticRegression, NeuralNetwork):
+        for question in sums:
+            if isinstance(question.what, kind):
+                return question
+    return sums[0]
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
@@ -181,9 +199,13 @@ def run(agreement: Agreement, names: Sequence[str], seed: bytes, *, effort: floa
 def _lacking(attack: Attack, subject: Subject) -> str:
     """Why this attack does not apply, or nothing."""
     what = subject.question.what
+    if isinstance(what, NeuralNetwork):
+        return networks.lacking(attack.name, subject)
     if attack.needs == "readable" and not isinstance(what, LogisticRegression | Describe):
         return "Records are read off models' gradients and descriptions; this study asks for neither."
     if attack.needs in ("model", "several") and not isinstance(what, LogisticRegression):
+        if makes_model(what):
+            return "The suite attacks logistic regressions and neural networks as models; this study's is neither."
         return "This study makes no model, so there is none to attack."
     if attack.needs == "several" and len(subject.hubs) < 2:
         return "Every hub is asked alone, so a hub that poisons bends nothing but its own result."

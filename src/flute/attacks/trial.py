@@ -6,19 +6,22 @@ that holds there holds for more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from flute.algorithms.contract import LogisticRegression
+from flute.algorithms.contract import Ask, LogisticRegression
 from flute.algorithms.design import design_for
 from flute.attacks.chance import Chance
 from flute.attacks.figures import Figure, Mask, Membership, dp_advantage
 from flute.attacks.records import simulated
 from flute.attacks.releases import Asks, Subject
 from flute.data.dataset import Dataset
+from flute.deep.spec import NeuralNetwork
 from flute.defaults.attacks import SLOW_COLUMNS
+from flute.defaults.network_attacks import SLOW_NUMBERS
 
 _CANDIDATES = 200
 """Simulated patients, of whom the one with the longest row is attacked."""
@@ -46,15 +49,22 @@ class Trial:
     effort: float = 1.0
 
     def times(self, usual: int, least: int = 16, *, fits: bool = False) -> int:
-        """Fewer for wide models, above all where each time is a fit; even, so that both kinds of worlds are equally
-        many."""
-        width = max(1.0, self.columns / SLOW_COLUMNS)
+        """Fewer for wide models and large networks, above all where each time is a fit; even, so that both kinds of
+        worlds are equally many."""
+        width = max(1.0, self.columns / SLOW_COLUMNS, math.sqrt(self.network_numbers / SLOW_NUMBERS))
         return 2 * max(least // 2, round(usual * self.effort / width ** (3 if fits else 2) / 2))
 
     @property
     def columns(self) -> int:
         what = self.subject.question.what
         return design_for(what.predictors, self.subject.setting).size if isinstance(what, LogisticRegression) else 1
+
+    @property
+    def network_numbers(self) -> int:
+        """How many numbers all steps of a network open; of other questions none."""
+        if not isinstance(self.subject.question.what, NeuralNetwork):
+            return 0
+        return sum(price.shape.size for price in self.subject.steps)
 
     @property
     def bound(self) -> float:
@@ -81,7 +91,7 @@ def others_of(trial: Trial) -> dict[str, Dataset]:
 
 def first_asks(trial: Trial) -> Asks:
     reached = trial.subject.algorithm.next(trial.subject.question.what, trial.subject.setting, (), {})
-    return tuple(getattr(reached, "parameters", ()))
+    return reached.parameters if isinstance(reached, Ask) else np.zeros(0)
 
 
 def spread(pool: Dataset, inside: Mask, subject: Subject) -> dict[str, Dataset]:

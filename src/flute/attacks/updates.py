@@ -22,11 +22,14 @@ from flute.attacks.releases import Asks, Seen, Subject, longest_asks, protected,
 from flute.attacks.trial import Found, Trial, exposed, first_asks, others_of, told_apart
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
+from flute.deep.spec import NeuralNetwork
 from flute.defaults.attacks import DRY_WORLDS, EXACT_NOISE, LEVEL
 from flute.dp.audit import gaussian_dp_lower_bound
 
-_CLEAR_STEPS = 1
-"""In clear the first sum is enough to be certain."""
+
+def clear_steps(subject: Subject) -> int:
+    """In clear the first sum is enough to be certain; of networks, whose first opens few numbers, two are."""
+    return 2 if isinstance(subject.question.what, NeuralNetwork) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def _both_scores(
     there = {hub: data.where(chance.coins(len(data))) for hub, data in others.items()}
     if world % 2:
         there[subject.hubs[0]] = together([there[subject.hubs[0]], target], subject.setting)
-    clear = unprotected(subject, there, asks=asks, steps=_CLEAR_STEPS)
+    clear = unprotected(subject, there, asks=asks, steps=clear_steps(subject))
     covered = protected(subject, there, chance, asks=asks, steps=len(asks) or None)
     own = others[subject.hubs[0]]
     honest = together([others[hub] for hub in subject.honest], subject.setting)
@@ -160,8 +163,8 @@ def audited(trial: Trial) -> Found:
         there = dict.fromkeys(subject.hubs, nobody) | ({subject.hubs[0]: target} if world % 2 else {})
         chance = trial.chance.child(f"audit {world}")
         seen = (
-            unprotected(subject, there, asks=asks, steps=_CLEAR_STEPS),
-            protected(subject, there, chance, asks=asks, steps=len(asks)),
+            unprotected(subject, there, asks=asks, steps=clear_steps(subject)),
+            protected(subject, there, chance, asks=asks, steps=len(asks) or None),
         )
         stacks = [stacked(subject, carried.steps, target, nobody) for carried in seen]
         scores[bool(world % 2)].append([likelihood_ratio(stack) for stack in stacks])
