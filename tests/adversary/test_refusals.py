@@ -12,16 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from flute.data.variables import Variable
-from flute.defaults import FRESHNESS_LIFETIME_S, MAX_CLOCK_SKEW_S, MAX_ENVELOPE_BYTES, MESSAGE_LIFETIME_S
+from flute.defaults import (
+    FRESHNESS_LIFETIME_S,
+    MAX_CLOCK_SKEW_S,
+    MAX_ENVELOPE_BYTES,
+    MAX_PARAMETERS_BYTES,
+    MESSAGE_LIFETIME_S,
+)
 from flute.hub.store import HubPolicy
 from flute.ledger.budget import Level
 from flute.ledger.entries import RecordSourceOpened, Resent
 from flute.ledger.journal import verify
 from flute.messages.answer import MaskedAnswer, OwnTotal, Refused
 from flute.messages.envelope import ID_SIZE, Envelope, envelope_digest, kind_of, parse_envelope, read_body
+from flute.messages.numbers import read_numbers, write_numbers
 from flute.messages.protocol import GroupTerms, Start
 from flute.messages.question import (
     OwnQuestion,
@@ -33,6 +41,7 @@ from flute.messages.question import (
     TicketCall,
 )
 from flute.study.agreement import agreement_digest, sign_agreement, write_agreement
+from flute.study.sides import step_digest
 from flute.trust.roster import Person, Role
 from support.folders import quick_folder
 from support.hostile import Caught, catch, check_text, expect_refusal, marked_people, open_at_hub
@@ -41,6 +50,7 @@ from support.parties import Party
 from support.studies import DESCRIBE, EXACT, MODEL, PRIVATE, private_model, study
 
 HUBS = ("north", "south", "west")
+NAN, ENDLESS = write_numbers(np.array([np.nan])), write_numbers(np.array([0.0, -np.inf]))
 VARIABLES: tuple[Variable, ...] = tuple(v.variable for v in study().variables)
 OPEN_POLICY = HubPolicy(exact_allowed=True, floor=1, max_numbers=20_000, epsilon=6, epsilon_all=6)
 PRIVATE_STUDY = study(PRIVATE, DESCRIBE + private_model(0.4))
@@ -139,7 +149,7 @@ def _with_unknown_field(c: Caught) -> bytes:
 
 
 def _too_long(c: Caught) -> bytes:
-    body = msgspec.structs.replace(c.body, parameters=(0.0,) * 100_001)
+    body = msgspec.structs.replace(c.body, parameters=bytes(MAX_PARAMETERS_BYTES + 8))
     return c.forge(body)
 
 
@@ -270,8 +280,10 @@ def test_a_masked_question_asked_again_in_a_new_round_without_a_new_ticket_is_re
     assert isinstance(pooled.body, SecureQuestion)
     pooled.service.reply_to(pooled.raw)
     opened = len(pooled.hub.source.opened)
-    start = msgspec.structs.replace(pooled.body.start, round=pooled.body.start.round + 1)
-    again = msgspec.structs.replace(pooled.body, attempt=1, start=start)
+    asked = pooled.body
+    named = step_digest(asked.agreement, asked.question, asked.step, 1, asked.parameters)
+    start = msgspec.structs.replace(asked.start, round=asked.start.round + 1, question=named)
+    again = msgspec.structs.replace(asked, attempt=1, start=start)
     reply = pooled.service.reply_to(pooled.forge(again))
     assert reply is not None
     body = pooled.opened_reply(reply).body
@@ -279,6 +291,16 @@ def test_a_masked_question_asked_again_in_a_new_round_without_a_new_ticket_is_re
     assert body.code == "replayed"
     check_text(body.text)
     assert len(pooled.hub.source.opened) == opened
+
+
+@pytest.mark.parametrize("change", ["parameters", "attempt"])
+def test_parameters_other_than_those_that_message_0_names_are_refused_before_they_are_charged(
+    pooled: Caught, change: str
+) -> None:
+    assert isinstance(pooled.body, SecureQuestion)
+    numbers = read_numbers(pooled.body.parameters) + 1
+    other = {"parameters": write_numbers(numbers), "attempt": 7}[change]
+    expect_refusal(pooled, pooled.forge(msgspec.structs.replace(pooled.body, **{change: other})), "equivocation")
 
 
 # --- study and consent ------------------------------------------------------------------------------
@@ -296,8 +318,9 @@ WRONG = [
     Attack("a step beyond the outline", "wrong-study", lambda c: _changed(c, step=1)),
     Attack("a step far beyond the outline", "wrong-study", lambda c: _changed(c, step=2**62)),
     Attack("another scope", "wrong-study", lambda c: _changed(c, question="model")),
-    Attack("a parameter that is no number", "wrong-study", lambda c: _changed(c, parameters=(float("nan"),))),
-    Attack("a parameter without end", "wrong-study", lambda c: _changed(c, parameters=(0.0, float("-inf")))),
+    Attack("a parameter that is no number", "wrong-study", lambda c: _changed(c, parameters=NAN)),
+    Attack("a part of a parameter", "malformed", lambda c: _changed(c, parameters=bytes(12))),
+    Attack("a parameter without end", "wrong-study", lambda c: _changed(c, parameters=ENDLESS)),
 ]
 
 
@@ -311,7 +334,7 @@ def _as_pooled(c: Caught) -> bytes:
     """The own question asked as a masked one."""
     terms = GroupTerms("heart", c.body.agreement, bytes(32), 1, HUBS, 3, 1, 3, "echo", False)
     start = Start(terms, 1, bytes(32), 1, 64, (), ())
-    return c.forge(SecureQuestion(c.body.agreement, c.body.question, 0, 0, (), start))
+    return c.forge(SecureQuestion(c.body.agreement, c.body.question, 0, 0, b"", start))
 
 
 def test_an_own_question_cannot_be_asked_under_masks(own: Caught) -> None:
@@ -356,7 +379,7 @@ def test_without_consent_nothing_is_answered(quick: Path, decision: str) -> None
         hub.steward.decide("heart", grant=True, person="eva")
     if decision == "withdrawn":
         hub.steward.withdraw("heart", person="eva")
-    asked = OwnQuestion(agreement_digest(raw), "cohort", 0, 0, ())
+    asked = OwnQuestion(agreement_digest(raw), "cohort", 0, 0, b"")
     caught = _of(fed, asked)
     if decision == "closed":
         closing = StudyClosed(agreement_digest(raw), "heart", "stopped", "")

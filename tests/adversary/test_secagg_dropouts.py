@@ -351,7 +351,7 @@ def test_control_an_exact_sum_with_and_without_a_hub_gives_that_hub_away(monkeyp
 
 
 def asked(start: Start) -> SecureQuestion:
-    return SecureQuestion(bytes(32), "q", 0, 0, (), start)
+    return SecureQuestion(bytes(32), "q", 0, 0, b"", start)
 
 
 def two_sets() -> tuple[Federation, dict[str, Start], dict[str, Start]]:

@@ -102,7 +102,7 @@ def test_only_an_own_certificate_of_the_federation_gets_a_connection(
             "a child of the coordinator": rogue("frames", "server.x", url, own, frames=probe),
         }
         said = {kind: stack.enter_context(attempt) for kind, attempt in attempts.items()}
-        until(lambda: all("refused" in words or "sent" in words for words in said.values()))
+        until(lambda: all("refused" in words or "sent" in words for words in said.values()), len(said) * PATIENCE_S)
         outcome = {kind: words[0] for kind, words in said.items()}
     # A name that differs from the certificate's is found out at the engine's greeting, after its answer to it
     # ("connected"): what counts is that nothing of it was taken.

@@ -88,7 +88,7 @@ class Measured:
 
     def __post_init__(self) -> None:
         self.priced = prices(self.agreement, self.question)
-        self._sums: dict[tuple[float, ...], Array] = {}
+        self._sums: dict[int, Array] = {}
         self._calls = 0
 
     def exact(self) -> dict[str, Any]:
@@ -105,8 +105,8 @@ class Measured:
             total, sigma = self._opened(step, answer.parameters, price)
             history.append(Opened(answer.parameters, total, sigma))
 
-    def _opened(self, step: int, parameters: tuple[float, ...], price: Price) -> tuple[Array, float]:
-        rows = [self._rows(step, parameters, data) for data in self.hubs] if self.whole or parameters else []
+    def _opened(self, step: int, parameters: Array, price: Price) -> tuple[Array, float]:
+        rows = [self._rows(step, parameters, data) for data in self.hubs] if self.whole or len(parameters) else []
         if self.whole:
             return uncover(
                 np.sum([cover(r, price, hubs=len(self.hubs), rand=self._rand()) for r in rows], axis=0), price
@@ -117,14 +117,14 @@ class Measured:
         noise, sigma = uncover(np.sum(covered, axis=0), price)
         return total + noise, sigma
 
-    def _sum(self, step: int, parameters: tuple[float, ...], price: Price, rows: list[Array]) -> Array:
-        if parameters:
+    def _sum(self, step: int, parameters: Array, price: Price, rows: list[Array]) -> Array:
+        if len(parameters):
             return _clipped_sum(rows, price)
-        if () not in self._sums:
-            self._sums[()] = _clipped_sum([self._rows(step, (), data) for data in self.hubs], price)
-        return self._sums[()]
+        if 0 not in self._sums:
+            self._sums[0] = _clipped_sum([self._rows(step, np.zeros(0), data) for data in self.hubs], price)
+        return self._sums[0]
 
-    def _rows(self, step: int, parameters: tuple[float, ...], data: Dataset) -> Array:
+    def _rows(self, step: int, parameters: Array, data: Dataset) -> Array:
         return algorithm_for(self.question.what).update(
             self.question.what, self.agreement.setting, step, parameters, data
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -198,7 +198,7 @@ class KeepsState(SpreadAlgorithm):
     ) -> Ask | Finished:
         said = super().next(spec, setting, history, inputs)
         if len(history) == 1 and isinstance(said, Ask):
-            self.mean = said.parameters[0]
+            self.mean = float(said.parameters[0])
         if isinstance(said, Finished):
             return Finished(said.result | {"mean": self.mean})
         return said
@@ -298,6 +298,78 @@ class CountsInFractions(SpreadAlgorithm):
         return super().cells(spec, setting, data) * 0.5  # type: ignore[return-value]
 
 
+class InBlocks(SpreadAlgorithm):
+    """Sound: gives its rows in blocks as well."""
+
+    def blocks(
+        self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
+    ) -> Iterator[Array]:
+        rows = self.update(spec, setting, step, parameters, data)
+        return (rows[start : start + 7] for start in range(0, len(rows), 7))
+
+
+class RunsOfPatientsTwice(InBlocks):
+    """Its blocks overlap by one patient, whom the clip norm then bounds twice over."""
+
+    def blocks(
+        self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
+    ) -> Iterator[Array]:
+        rows = self.update(spec, setting, step, parameters, data)
+        return (rows[start : start + 8] for start in range(0, len(rows), 7))
+
+
+class MergesPatients(InBlocks):
+    """One row for each block: the clip norm bounds seven patients together, and the sum is lost."""
+
+    def blocks(
+        self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
+    ) -> Iterator[Array]:
+        blocks = super().blocks(spec, setting, step, parameters, data)
+        return (block.sum(axis=0, keepdims=True) for block in blocks)
+
+
+class AtOnce(SpreadAlgorithm):
+    """Sound: gives a hub's total at once as well."""
+
+    def total(self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+        return self.update(spec, setting, step, parameters, data).sum(axis=0)
+
+    def counted(self, spec: Spread, setting: Setting, data: Dataset) -> Array:
+        return np.isfinite(self.place(spec, setting, data))[:, None].astype(np.float64)
+
+
+class TotalOfAnother(AtOnce):
+    """Gives the mean in place of the sum: a hub of many patients weighs as much as one of few."""
+
+    def total(self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+        return super().total(spec, setting, step, parameters, data) / max(len(data), 1)
+
+
+class TotalBeyondItsPatients(AtOnce):
+    """Adds a patient nobody has."""
+
+    def total(self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+        return super().total(spec, setting, step, parameters, data) + 1.0
+
+
+class CountsByHalves(AtOnce):
+    """`counted` weighs patients."""
+
+    def counted(self, spec: Spread, setting: Setting, data: Dataset) -> Array:
+        return super().counted(spec, setting, data) / 2
+
+
+class TrainsAtHubs(AtOnce):
+    """Sound, and as training is: a hub gives its patients times the square of its mean, another sum for another
+    division."""
+
+    def update(self, spec: Spread, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+        rows = super().update(spec, setting, step, parameters, data)
+        if setting.mode == "private" or not len(rows) or step == 0:
+            return rows
+        return np.tile(rows.mean(axis=0, keepdims=True) ** 2, (len(rows), 1))
+
+
 FAULTY: dict[str, tuple[type[SpreadAlgorithm], str]] = {
     "a sensitivity too small": (SensitivityTooSmall, "sensitivity"),
     "an output without bounds": (Unbounded, "bounds"),
@@ -321,6 +393,11 @@ FAULTY: dict[str, tuple[type[SpreadAlgorithm], str]] = {
     "a failure without patients": (NeedsSomebody, "empty-hub"),
     "any parameters": (TakesAnyParameters, "parameters"),
     "a step too many": (AsksTooOften, "ending"),
+    "blocks that overlap": (RunsOfPatientsTwice, "blocks"),
+    "blocks of sums": (MergesPatients, "blocks"),
+    "a total that is no sum": (TotalOfAnother, "total"),
+    "a total beyond its patients": (TotalBeyondItsPatients, "total"),
+    "patients counted by halves": (CountsByHalves, "total"),
     "cells that are no counts": (CountsInFractions, "cells"),
 }
 """What is wrong, the algorithm, and the check that has to see it."""

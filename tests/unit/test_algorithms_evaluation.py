@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from numpy.random import default_rng
 from scipy.special import expit, logit
 
-from flute.algorithms.contract import Ask, Describe, Evaluate, LogisticRegression, Setting, StudyVariable
+from flute.algorithms.contract import Describe, Evaluate, LogisticRegression, Setting, StudyVariable
 from flute.algorithms.scores import THRESHOLDS, proportion, risk_edges
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
@@ -247,7 +247,7 @@ def test_a_model_without_usable_coefficients_is_not_scored(found: dict[str, Any]
 
 def test_the_question_carries_all_coefficients_in_the_order_of_the_references() -> None:
     asked = algorithm_for(SPEC).next(SPEC, agreed(), (), MODELS)
-    assert asked == Ask(tuple(b for model in MODELS.values() for b in model["raw_coefficients"]))
+    assert asked.parameters.tolist() == [b for model in MODELS.values() for b in model["raw_coefficients"]]
     assert set(algorithm_for(SPEC).fields(SPEC, agreed())) == {"age", "psa", "grade", "ill"}
     assert algorithm_for(SPEC).fields(Evaluate(("own",)), agreed()) == ("ill", "age")
 

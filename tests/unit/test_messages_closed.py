@@ -37,9 +37,6 @@ MAPS = {
     "Heard.boxes": "one sealed box of each other hub; both sides bounded, at most MAX_HUBS",
 }
 
-FLOATS = {f"{kind}Question.parameters" for kind in ("Secure", "Joint", "Encrypted", "Split", "Own")}
-"""Public input of a step, from the coordinator: what hubs say holds no float at all."""
-
 WHAT_LEAVES = {
     "Consent.agreement": "digest",
     "Consent.decision": "one of three words",
@@ -217,8 +214,6 @@ def _check(found: mi.Type, where: str) -> None:
             if where not in BOUNDED_ELSEWHERE:
                 _require(low, where, "a number without a lower bound")
                 _require(high, where, "a number without an upper bound")
-        case mi.FloatType() if where in FLOATS:
-            pass
         case mi.BoolType() | mi.NoneType() | mi.LiteralType():
             pass
         case _:

@@ -8,7 +8,15 @@ import pytest
 
 from flute.testing import CHECKS, NotConforming, check_algorithm
 from flute.testing.course import Trial
-from unit.faulty_algorithms import EXAMPLE, FAULTY, SpreadAlgorithm, registration
+from unit.faulty_algorithms import (
+    EXAMPLE,
+    FAULTY,
+    AtOnce,
+    InBlocks,
+    SpreadAlgorithm,
+    TrainsAtHubs,
+    registration,
+)
 
 pytestmark = pytest.mark.requirement("NF-HUF-2")
 
@@ -16,6 +24,20 @@ pytestmark = pytest.mark.requirement("NF-HUF-2")
 def test_a_sound_algorithm_passes() -> None:
     check_algorithm(registration(SpreadAlgorithm), EXAMPLE)
     check_algorithm(registration(SpreadAlgorithm), EXAMPLE, seed=b"another")
+
+
+@pytest.mark.parametrize("algorithm", [InBlocks, AtOnce, TrainsAtHubs])
+def test_a_sound_algorithm_of_blocks_or_totals_passes(algorithm: type[SpreadAlgorithm]) -> None:
+    check_algorithm(registration(algorithm), EXAMPLE)
+
+
+def test_what_hubs_train_is_another_result_for_another_division_and_rows_that_did_so_would_be_seen() -> None:
+    class AsRows(TrainsAtHubs):
+        total = None  # type: ignore[assignment]
+
+    with pytest.raises(NotConforming) as seen:
+        check_algorithm(registration(AsRows), EXAMPLE)
+    assert seen.value.check in ("own-row", "splits")
 
 
 @pytest.mark.parametrize("fault", FAULTY)

@@ -8,7 +8,7 @@ agreement alone: how many vectors are opened, how long each is, how far one pati
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -21,6 +21,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.defaults import MAX_PATIENTS
 from flute.messages.limits import Name
+from flute.messages.numbers import read_only
 from flute.mpc.party import Party
 from flute.mpc.steps import Step
 
@@ -48,7 +49,7 @@ class PrivacyStatement:
     """What becomes known besides, in private and in exact mode."""
     unit: str = "patient, added or removed, at one hub"
     norm: str = "L2"
-    event: str = "discrete Gaussian noise on a clipped sum (zCDP)"
+    event: str = "discrete Gaussian noise on a clipped sum (Gaussian DP)"
 
 
 class StudyVariable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,21 +186,29 @@ class StepShape:
     magnitude: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Opened:
-    """One opened total: `total` float64 [size]; `sigma`: deviation of the noise on each coordinate as an
-    outsider sees it, in the update's unit, 0 in exact mode."""
+    """One opened total: `parameters` float64 [k] that it was asked with; `total` float64 [size]; `sigma`: deviation
+    of the noise on each coordinate as an outsider sees it, in the update's unit, 0 in exact mode. Read-only."""
 
-    parameters: tuple[float, ...]
+    parameters: Array
     total: Array
     sigma: float
 
+    def __init__(self, parameters: Sequence[float] | Array, total: Array, sigma: float) -> None:
+        object.__setattr__(self, "parameters", read_only(parameters))
+        object.__setattr__(self, "total", read_only(total))
+        object.__setattr__(self, "sigma", sigma)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Ask:
-    """The next step's public parameters (coefficients so far, centres and spreads)."""
+    """The next step's public parameters (coefficients so far, centres and spreads), float64 [k], read-only."""
 
-    parameters: tuple[float, ...]
+    parameters: Array
+
+    def __init__(self, parameters: Sequence[float] | Array) -> None:
+        object.__setattr__(self, "parameters", read_only(parameters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +240,9 @@ class Algorithm(Protocol):
         """Every vector that may be opened, in order, from public facts only. In exact mode the longest run."""
         ...
 
-    def update(self, spec: Any, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+    def update(self, spec: Any, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """Per-patient rows float64 [n, outline[step].size]; the hub clips, sums, covers and masks them.
+        `parameters`: float64 [k], which it must not change.
 
         Must not fail, nor take longer, on account of what one patient's values are.
         Raises: MisuseError: parameters of the wrong length or not finite.
@@ -268,6 +278,52 @@ class JointAlgorithm(Algorithm, Protocol):
 
         Must not fail, nor take longer, on account of what one patient's values are.
         """
+        ...
+
+
+@runtime_checkable
+class BlockUpdates(Algorithm, Protocol):
+    """An algorithm whose rows, in private mode, are too many numbers to be held at once."""
+
+    def blocks(self, spec: Any, setting: Setting, step: int, parameters: Array, data: Dataset) -> Iterator[Array]:
+        """The rows of `update`, in order, float64 [k, outline[step].size] at a time, k as the algorithm likes."""
+        ...
+
+
+@runtime_checkable
+class HubTotals(Algorithm, Protocol):
+    """An algorithm that in exact mode gives a hub's total at once, such as what training there comes to.
+
+    It stands for a sum over the hub's patients, and bounds it as such: |coordinate| <= patients * magnitude."""
+
+    def total(self, spec: Any, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
+        """float64 [outline[step].size].
+
+        Must not fail, nor take longer, on account of what one patient's values are."""
+        ...
+
+    def counted(self, spec: Any, setting: Setting, data: Dataset) -> Array:
+        """[n, k] of 0 and 1: who is in it, and who in each count that its totals hold (see `study.exact_rule`)."""
+        ...
+
+
+@runtime_checkable
+class NeedsParts(Algorithm, Protocol):
+    """An algorithm that needs packages which not every hub has."""
+
+    def require_parts(self, spec: Any) -> None:
+        """Before a study is granted, and before anything is charged.
+
+        Raises: NotPossible: what has to be installed here first."""
+        ...
+
+
+@runtime_checkable
+class TakesTime(Algorithm, Protocol):
+    """An algorithm whose steps may take a hub long, such as one that trains."""
+
+    def seconds(self, spec: Any, setting: Setting) -> float:
+        """For one step, beside the usual time of an answer; public. A round that takes longer is given up."""
         ...
 
 
@@ -308,7 +364,7 @@ class Scorer(Protocol):
         """How many numbers the model is; fixed by the agreement."""
         ...
 
-    def parameters(self, spec: Any, setting: Setting, result: Mapping[str, Any]) -> Sequence[float]:
+    def parameters(self, spec: Any, setting: Setting, result: Mapping[str, Any]) -> Sequence[float] | Array:
         """The model out of its question's result, [size]; of another length or not finite where there is none."""
         ...
 
@@ -317,12 +373,3 @@ class Scorer(Protocol):
 
         Must not fail, nor take longer, on account of what one patient's values are."""
         ...
-
-
-def model_references(models: Sequence[str], setting: Setting) -> tuple[str, ...]:
-    """Question ids, those of scope "each" expanded to one reference per hub: `own@huvh`."""
-    expanded: list[str] = []
-    for model in models:
-        _, scope = setting.questions[model]
-        expanded += [f"{model}@{hub}" for hub in setting.hubs] if scope == "each" else [model]
-    return tuple(expanded)

@@ -80,8 +80,11 @@ class Scaling:
 
 
 def check_variable(used: StudyVariable) -> None:
-    """Raises: StudyFileError: the variable cannot be used as the study declares it."""
+    """Raises: StudyFileError: the variable cannot be used as the study declares it, or is an image, whose values no
+    column holds."""
     v = used.variable
+    if v.kind == "image":
+        raise StudyFileError(f"{v.name} is an image, which only a network takes (its element 'image'); leave it out.")
     if v.kind == "number":
         if not all(abs(number) <= _LARGEST_BOUND for number in (v.low, v.high, used.centre)):
             raise StudyFileError(f"{v.name}: range or centre reach beyond {_LARGEST_BOUND:g}; use a larger unit.")
@@ -96,6 +99,20 @@ def check_variable(used: StudyVariable) -> None:
         raise StudyFileError(f"{v.name} is {v.kind}; 'log' and 'scale' are for numbers, leave them out.")
     if used.reference_level and used.reference_level not in v.levels:
         raise StudyFileError(f"{v.name}: reference {used.reference_level!r} is not one of its levels.")
+
+
+def check_image(used: StudyVariable) -> None:
+    """Raises: StudyFileError: the variable is no image, or one whose range or use is none."""
+    v = used.variable
+    if v.kind != "image":
+        raise StudyFileError(f"{v.name} is no image; name a variable of kind image, which has a shape.")
+    if used.log or used.scale != "none":
+        raise StudyFileError(f"{v.name} is an image; 'log' and 'scale' are for numbers, leave them out.")
+    farther = max(abs(v.low), abs(v.high))
+    if farther > _LARGEST_BOUND or v.high - v.low < _NARROWEST * farther:
+        raise StudyFileError(
+            f"{v.name}: the range reaches beyond {_LARGEST_BOUND:g}, or is too narrow for its bounds."
+        )
 
 
 def _check_widths(used: StudyVariable) -> None:
@@ -212,9 +229,13 @@ def transfer(design: Design, old: Scaling, new: Scaling) -> Array:
 
 
 def usable(v: Variable, raw: Array) -> Mask:
-    """[n] true where a value is what its declaration allows; NaN, infinities and strange codes are not."""
+    """[n] true where a value is what its declaration allows; NaN, infinities and strange codes are not.
+
+    Of an image `raw` says who has one; the image itself was judged when it was opened."""
     if v.kind == "number":
         return np.asarray((raw >= v.low) & (raw <= v.high))
+    if v.kind == "image":
+        return np.asarray(raw == 1.0)
     top = 1 if v.kind == "binary" else len(v.levels) - 1
     return np.asarray((raw >= 0) & (raw <= top) & (np.floor(raw) == raw))
 

@@ -32,7 +32,6 @@ from flute.algorithms.contract import (
     Setting,
     Spec,
     StepShape,
-    model_references,
 )
 from flute.algorithms.design import Mask, check_variable, known, present, usable, values
 from flute.algorithms.linear import read_parameters
@@ -42,6 +41,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import MAX_VECTOR
 from flute.errors import MisuseError, StudyFileError
+from flute.messages.numbers import read_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,7 @@ class EvaluateAlgorithm:
         squared += 1 + models / 4 if layout.levels else 0.0
         return (StepShape("scores", layout.size, float(np.sqrt(squared)), 1.0, 1.0),)
 
-    def update(
-        self, spec: Evaluate, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: Evaluate, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract. `parameters`: those of all model references, one after the other."""
         layout = self._layout(spec, setting)
         read = read_parameters(parameters, sum(m.size for m in layout.models), step, 1)
@@ -181,7 +179,7 @@ class EvaluateAlgorithm:
         """Raises: MisuseError: a model that is to be scored cannot be used, among `inputs`."""
         layout = self._layout(spec, setting)
         if not history:
-            return Ask(tuple(v for model in layout.models for v in _parameters(model, setting, inputs)))
+            return Ask(np.concatenate([_parameters(model, setting, inputs) for model in layout.models]))
         opened, private = history[0], setting.mode == "private"
         edges = risk_edges(spec.bins)
         scored: dict[str, Any] = {}
@@ -284,11 +282,11 @@ def _group(
     return shown
 
 
-def _parameters(model: _Model, setting: Setting, inputs: Mapping[str, dict[str, Any]]) -> list[float]:
-    found = model.scorer.parameters(model.spec, setting, inputs.get(model.reference, {}))
+def _parameters(model: _Model, setting: Setting, inputs: Mapping[str, dict[str, Any]]) -> Array:
+    found = read_only(model.scorer.parameters(model.spec, setting, inputs.get(model.reference, {})))
     if len(found) != model.size or not np.isfinite(found).all():
         raise MisuseError(f"Model {model.reference} has no parameters to score with; finish its question first.")
-    return [float(v) for v in found]
+    return found
 
 
 def _model_rows(risk: Array, with_outcome: Mask, chosen: Mask, edges: Array, *, private: bool) -> Array:
@@ -306,3 +304,12 @@ def _level_rows(level: Array, levels: int, with_outcome: Mask, risks: Sequence[A
     member = (level[:, None] == np.arange(levels)) & chosen[:, None]
     parts = [member & with_outcome[:, None], member & ~with_outcome[:, None]]
     return np.hstack([*parts, *(member * (risk - 0.5)[:, None] for risk in risks)]).astype(np.float64)
+
+
+def model_references(models: Sequence[str], setting: Setting) -> tuple[str, ...]:
+    """Question ids, those of scope "each" expanded to one reference per hub: `own@huvh`."""
+    expanded: list[str] = []
+    for model in models:
+        _, scope = setting.questions[model]
+        expanded += [f"{model}@{hub}" for hub in setting.hubs] if scope == "each" else [model]
+    return tuple(expanded)

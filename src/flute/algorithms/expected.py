@@ -22,6 +22,7 @@ from flute.algorithms.made_up import Assumed, made_up_patients
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import FluteError
+from flute.messages.numbers import write_numbers
 from flute.primitives.keys import digest
 from flute.primitives.prg import keystream
 
@@ -134,7 +135,7 @@ def _compared(asked: Asked, assumed: Assumed, rows: int, draws: int) -> tuple[Ex
 
 
 def _drawn(asked: Asked, data: Dataset, keys: Sequence[bytes]) -> list[dict[str, tuple[Array, str]]]:
-    kept: dict[tuple[float, ...], Array] = {}
+    kept: dict[bytes, Array] = {}
     return [marked(_carried(asked, data, kept, key)) for key in keys]
 
 
@@ -152,7 +153,7 @@ def _two_bytes(number: int) -> bytes:
     return number.to_bytes(2, "big")
 
 
-def _carried(asked: Asked, data: Dataset, kept: dict[tuple[float, ...], Array], key: bytes) -> dict[str, Any]:
+def _carried(asked: Asked, data: Dataset, kept: dict[bytes, Array], key: bytes) -> dict[str, Any]:
     """The result under noise of the stream `key`. kept: sums of the first step's rows, by its parameters."""
     outline = asked.algorithm.outline(asked.spec, asked.setting)
     history: list[Opened] = []
@@ -161,17 +162,18 @@ def _carried(asked: Asked, data: Dataset, kept: dict[tuple[float, ...], Array], 
         if isinstance(answer, Finished):
             return answer.result
         step, shape = len(history), outline[len(history)]
-        total = kept.get(answer.parameters) if step == 0 else None
+        first = write_numbers(answer.parameters)
+        total = kept.get(first) if step == 0 else None
         if total is None:
             total = _summed(asked, step, shape, answer.parameters, data)
         if step == 0:
-            kept[answer.parameters] = total
+            kept[first] = total
         sigma = asked.sigmas[step]
         noise = sigma * _normal(shape.size, digest(key, _two_bytes(step))) if sigma > 0 else 0.0
         history.append(Opened(answer.parameters, total + noise, sigma))
 
 
-def _summed(asked: Asked, step: int, shape: StepShape, parameters: tuple[float, ...], data: Dataset) -> Array:
+def _summed(asked: Asked, step: int, shape: StepShape, parameters: Array, data: Dataset) -> Array:
     rows = asked.algorithm.update(asked.spec, asked.setting, step, parameters, data)
     if asked.setting.mode == "private":
         lengths = np.linalg.norm(rows, axis=1)

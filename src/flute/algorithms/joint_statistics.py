@@ -50,7 +50,7 @@ class JointBase:
 
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.PRODUCTS, Operation.COMPARISONS})
 
-    def update(self, spec: Any, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+    def update(self, spec: Any, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         raise MisuseError(_NO_UPDATE)
 
     def _outline(self, size: int) -> tuple[StepShape, ...]:

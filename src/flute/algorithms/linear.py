@@ -41,6 +41,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import IRLS_MAX_STEPS
 from flute.errors import MisuseError, StudyFileError
+from flute.messages.numbers import read_only
 
 Z_95: Final = 1.959963984540054
 """Half-width of a 95 % normal interval, in standard errors."""
@@ -119,7 +120,7 @@ class LogisticRegressionAlgorithm:
         )
 
     def update(
-        self, spec: LogisticRegression, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
+        self, spec: LogisticRegression, setting: Setting, step: int, parameters: Array, data: Dataset
     ) -> Array:
         """See the contract. An exact step takes p coefficients; in private mode step 0 takes no parameters, a later
         one p coefficients and p directions of p entries."""
@@ -157,13 +158,13 @@ class LogisticRegressionAlgorithm:
         design = design_for(spec.predictors, setting)
         private = setting.mode == "private"
         if not history:
-            return Ask(()) if private else Ask((0.0,) * design.size)
+            return Ask(()) if private else Ask(np.zeros(design.size))
         reached = next_private(design, history) if private else next_newton(design, history)
         if isinstance(reached, Fit):
             return Finished(_exact_result(spec, design, reached))
         if isinstance(reached, PrivateFit):
             return Finished(_private_result(spec, design, reached, len(history)))
-        return Ask(tuple(reached.tolist()))
+        return Ask(reached)
 
 
 class LinearScorer:
@@ -188,11 +189,11 @@ class LinearScorer:
         return risks
 
 
-def read_parameters(parameters: Sequence[float], size: int, step: int, steps: int) -> Array:
-    """Raises: MisuseError: no such step, another length, or a number that is not finite."""
+def read_parameters(parameters: Sequence[float] | Array, size: int, step: int, steps: int) -> Array:
+    """float64 [size], not to be changed. Raises: MisuseError: no such step, another length, or not finite."""
     if not 0 <= step < steps:
         raise MisuseError(f"This question has {steps} steps; there is no step {step}.")
-    read = np.array(tuple(parameters), dtype=np.float64)
+    read = read_only(parameters)
     if read.shape != (size,) or not np.isfinite(read).all():
         raise MisuseError(f"Step {step} takes {size} finite parameters.")
     return read

@@ -43,12 +43,12 @@ class Assumed:
 
 
 def made_up_patients(setting: Setting, assumed: Assumed, count: int, *, skip: int = 0) -> Dataset:
-    """`count` patients with every variable of the study; skip: others than the first so many."""
-    used = list(setting.variables.values())
+    """`count` patients with every variable of the study but images; skip: others than the first so many."""
+    used = [u for u in setting.variables.values() if u.variable.kind != "image"]
     points = _points(count, len(used), skip)
     columns = {u.variable.name: _column(u, points[:, k], assumed) for k, u in enumerate(used)}
     for outcome, predictors in _models(setting).items():
-        at = list(setting.variables).index(outcome)
+        at = [u.variable.name for u in used].index(outcome)
         columns[outcome] = _outcomes([setting.variables[p] for p in predictors], columns, points[:, at], assumed)
     return Dataset(np.array([f"made-up-{k}" for k in range(count)]), columns, [u.variable for u in used])
 

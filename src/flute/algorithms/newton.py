@@ -94,7 +94,7 @@ def symmetric(upper: Array, p: int) -> Array:
 def newton_sums(opened: Opened, p: int) -> Sums:
     """A step of `newton_rows`, opened."""
     return Sums(
-        np.array(opened.parameters, dtype=np.float64),
+        opened.parameters,
         float(np.round(opened.total[0])),
         float(opened.total[1]) * LOG_LIKELIHOOD_CAP,
         opened.total[2 : 2 + p],

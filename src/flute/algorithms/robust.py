@@ -93,9 +93,7 @@ class RobustMeanAlgorithm:
         size = 2 * spec.groups * len(spec.variables)
         return (StepShape("groups", size, math.sqrt(2 * len(spec.variables)), 1.0, 1.0),)
 
-    def update(
-        self, spec: RobustMean, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: RobustMean, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         groups = _groups(data, spec.groups)
         blocks = []
@@ -111,7 +109,7 @@ class RobustMeanAlgorithm:
 
     def cells(self, spec: RobustMean, setting: Setting, data: Dataset) -> NDArray[np.int64]:
         """Patients with a value, per variable and group."""
-        sums = self.update(spec, setting, 0, (), data).sum(axis=0)
+        sums = self.update(spec, setting, 0, np.zeros(0), data).sum(axis=0)
         counts: Array = sums.reshape(len(spec.variables), 2, spec.groups)[:, 0].ravel()
         return counts.astype(np.int64)
 

@@ -74,9 +74,7 @@ class DescribeAlgorithm:
         squares = [norm_squared(spec.bins, private=private) + 2 if v.kind == "number" else 1.0 for v in variables]
         return (StepShape("counts", size, float(np.sqrt(sum(squares))), 1.0, 1.0),)
 
-    def update(
-        self, spec: Describe, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: Describe, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         return np.hstack(
             [

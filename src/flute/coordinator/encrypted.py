@@ -49,7 +49,7 @@ class EncryptedRounds:
         if public is None:
             return self._make_key(row, agreement, r)
         asked = EncryptedQuestion(
-            row.digest, r.question, r.step, r.attempt, tuple(r.parameters), r.id, public.digest()
+            row.digest, r.question, r.step, r.attempt, self._rounds.parameters(r.id), r.id, public.digest()
         )  # fmt: skip
         self._turns.advance(row, r, "asked", dict.fromkeys(agreement.hubs, asked))
         return True
@@ -99,7 +99,7 @@ class EncryptedRounds:
         shares = {hub: a.share for hub, a in self._turns.answers(r, OpeningAnswer).items()}
         answers = self._turns.answers(r, EncryptedAnswer)
         total, wrong = encrypted.opened_total(
-            self._turns.said(r, EncryptedQuestion),
+            msgspec.structs.replace(self._turns.said(r, EncryptedQuestion), parameters=self._rounds.parameters(r.id)),
             public,
             price.shape.size,
             price.bounds,

@@ -23,7 +23,8 @@ class JointRounds:
 
     def move(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
         if r.state == "gathering":
-            asked = JointQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters), r.id)
+            numbers = self._turns.rounds.parameters(r.id)
+            asked = JointQuestion(row.digest, r.question, r.step, r.attempt, numbers, r.id)
             self._turns.advance(row, r, "asked", dict.fromkeys(agreement.hubs, asked))
             return True
         if r.state == "asked":

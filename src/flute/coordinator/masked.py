@@ -111,8 +111,9 @@ class MaskedRounds:
                 self.keep_ticket(row.study, hub, share.ticket)
 
     def _ask(self, row: StudyRow, r: RoundRow, gathered: Gathered) -> bool:
+        numbers = self._rounds.parameters(r.id)
         questions = {
-            hub: SecureQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters), start)
+            hub: SecureQuestion(row.digest, r.question, r.step, r.attempt, numbers, start)
             for hub, start in gathered.starts.items()
         }
         self._turns.advance(row, r, "asked", questions, gathered.tickets)
@@ -133,7 +134,7 @@ class MaskedRounds:
             if calls:
                 self._turns.advance(row, r, "gathering", calls)
             return None
-        asked_digest = sides.step_digest(row.digest, r.question, r.step, r.attempt, r.parameters)
+        asked_digest = sides.step_digest(row.digest, r.question, r.step, r.attempt, self._rounds.parameters(r.id))
         starts = sides.starts(terms, r.id, asked_digest, price.layout, fresh, self._keys(agreement))
         return Gathered(starts, [sides.ticket_digest(t) for t in fresh.values()])
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from flute.coordinator.keeping import is_large, lighter_answer, lighter_envelope
 from flute.coordinator.store import CONSENT, HEAD, KEY, MESSAGE, RESULT, ROUND, SEEN, STUDY, TICKET, TRAFFIC
 from flute.messages.protocol import Ticket
 
@@ -31,7 +32,8 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True)
 class RoundRow:
-    """One attempt at one step. `party` is "" for a pooled round, a hub's id for one of its own."""
+    """One attempt at one step. `party` is "" for a pooled round, a hub's id for one of its own. What it was asked
+    with and what it opened may be long: `Rounds.parameters` and `Rounds.total` read them."""
 
     id: int
     study: str
@@ -41,8 +43,6 @@ class RoundRow:
     attempt: int
     state: str
     why: str
-    parameters: list[float]
-    total: bytes | None
     sigma: float
     deadline: float
     began_at: float
@@ -56,6 +56,9 @@ class MessageRow:
     digest: bytes
     envelope: bytes
     body: bytes
+
+
+_ROUND_COLUMNS: Final = tuple(ROUND.c[name] for name in RoundRow.__slots__)
 
 
 class Rounds:
@@ -85,6 +88,11 @@ class Rounds:
         with self.transaction() as db:
             row = db.execute(select(STUDY).where(STUDY.c.study == study)).mappings().first()
         return None if row is None else StudyRow(**row)
+
+    def state(self, study: str) -> str | None:
+        """Of a study, None where there is none."""
+        with self.transaction() as db:
+            return db.execute(select(STUDY.c.state).where(STUDY.c.study == study)).scalar_one_or_none()
 
     def studies(self) -> list[StudyRow]:
         with self.transaction() as db:
@@ -136,7 +144,7 @@ class Rounds:
     # --- rounds ----------------------------------------------------------------------------------
 
     def add_round(
-        self, study: str, question: str, party: str, step: int, attempt: int, parameters: list[float],
+        self, study: str, question: str, party: str, step: int, attempt: int, parameters: bytes,
         now: float, deadline: float,
     ) -> int:  # fmt: skip
         with self.transaction() as db:
@@ -151,7 +159,7 @@ class Rounds:
 
     def rounds(self, study: str, question: str | None = None, party: str | None = None) -> list[RoundRow]:
         """In the order in which they began."""
-        query = select(ROUND).where(ROUND.c.study == study)
+        query = select(*_ROUND_COLUMNS).where(ROUND.c.study == study)
         if question is not None:
             query = query.where(ROUND.c.question == question)
         if party is not None:
@@ -161,8 +169,18 @@ class Rounds:
 
     def round(self, round_id: int) -> RoundRow | None:
         with self.transaction() as db:
-            row = db.execute(select(ROUND).where(ROUND.c.id == round_id)).mappings().first()
+            row = db.execute(select(*_ROUND_COLUMNS).where(ROUND.c.id == round_id)).mappings().first()
         return None if row is None else RoundRow(**row)
+
+    def parameters(self, round_id: int) -> bytes:
+        """What a round is asked with."""
+        with self.transaction() as db:
+            return bytes(db.execute(select(ROUND.c.parameters).where(ROUND.c.id == round_id)).scalar_one())
+
+    def total(self, round_id: int) -> bytes:
+        """What a round opened; empty where it opened nothing."""
+        with self.transaction() as db:
+            return bytes(db.execute(select(ROUND.c.total).where(ROUND.c.id == round_id)).scalar_one() or b"")
 
     def advance(
         self,
@@ -187,6 +205,17 @@ class Rounds:
                     )
                     .on_conflict_do_nothing()
                 )
+
+    def end(self, round_id: int, values: dict[str, Any]) -> None:
+        """A round's last state, and its large messages lighter, all or nothing."""
+        with self.transaction() as db:
+            db.execute(update(ROUND).where(ROUND.c.id == round_id).values(**values))
+            sizes = select(
+                MESSAGE.c.id, func.length(MESSAGE.c.envelope), func.length(MESSAGE.c.body)
+            ).where(MESSAGE.c.round == round_id)  # fmt: skip
+            for number, *size in db.execute(sizes).all():
+                if is_large(max(size)):
+                    _lighten(db, number)
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -218,6 +247,17 @@ class Rounds:
                 .order_by(MESSAGE.c.id)
             ).all()
         return [(str(hub), str(kind)) for hub, kind in rows]
+
+    def said(self, round_id: int, kind: str) -> bytes | None:
+        """The body of what was sent of a kind, as the first hub got it, without a question's parameters."""
+        with self.transaction() as db:
+            body = db.execute(
+                select(MESSAGE.c.body)
+                .where(MESSAGE.c.round == round_id, MESSAGE.c.kind == kind, MESSAGE.c.outgoing == 1)
+                .order_by(MESSAGE.c.id)
+                .limit(1)
+            ).scalar_one_or_none()
+        return None if body is None else bytes(body)
 
     def messages(self, round_id: int, kind: str, *, outgoing: bool) -> list[MessageRow]:
         """A round's messages of one kind. Masked answers are large: `message` gives one at a time."""
@@ -288,22 +328,29 @@ class Rounds:
                 .on_conflict_do_nothing()
             )
 
+    def finished(self, study: str) -> frozenset[str]:
+        """References of the questions that have a result."""
+        with self.transaction() as db:
+            return frozenset(db.execute(select(RESULT.c.reference).where(RESULT.c.study == study)).scalars())
+
     def results(self, study: str) -> dict[str, dict[str, Any]]:
         with self.transaction() as db:
             rows = db.execute(select(RESULT).where(RESULT.c.study == study).order_by(RESULT.c.at)).mappings()
             return {r["reference"]: r["result"] for r in rows}
 
-    def count_traffic(self, study: str, sender: str, recipient: str, kind: str, size: int) -> None:
+    def count_traffic(self, study: str, *messages: tuple[str, str, str, int]) -> None:
+        """messages: (sender, recipient, kind, bytes)."""
         with self.transaction() as db:
-            statement = upsert(TRAFFIC).values(
-                study=study, sender=sender, recipient=recipient, kind=kind, messages=1, bytes=size
-            )
-            db.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["study", "sender", "recipient", "kind"],
-                    set_={"messages": TRAFFIC.c.messages + 1, "bytes": TRAFFIC.c.bytes + size},
+            for sender, recipient, kind, size in messages:
+                statement = upsert(TRAFFIC).values(
+                    study=study, sender=sender, recipient=recipient, kind=kind, messages=1, bytes=size
                 )
-            )
+                db.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["study", "sender", "recipient", "kind"],
+                        set_={"messages": TRAFFIC.c.messages + 1, "bytes": TRAFFIC.c.bytes + size},
+                    )
+                )
 
     def traffic(self, study: str) -> list[dict[str, Any]]:
         with self.transaction() as db:
@@ -315,3 +362,12 @@ class Rounds:
             db.execute(delete(SEEN).where(SEEN.c.forget_at < now))
             result = db.execute(upsert(SEEN).values(nonce=nonce, forget_at=forget_at).on_conflict_do_nothing())
             return bool(result.rowcount)
+
+
+def _lighten(db: Connection, number: int) -> None:
+    message = db.execute(select(MESSAGE).where(MESSAGE.c.id == number)).mappings().one()
+    lighter = {
+        "envelope": lighter_envelope(message["envelope"]),
+        "body": lighter_answer(message["kind"], message["body"]),
+    }
+    db.execute(update(MESSAGE).where(MESSAGE.c.id == number).values(**lighter))

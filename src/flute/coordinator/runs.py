@@ -18,17 +18,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from flute.algorithms.contract import Finished
 from flute.algorithms.contract import Opened as OpenedTotal
 from flute.coordinator.aggregators import Aggregators
 from flute.coordinator.desk import Desk
 from flute.coordinator.exchange import Exchange
+from flute.coordinator.keeping import lighter_answer, lighter_envelope
+from flute.coordinator.members import Members
 from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
 from flute.coordinator.turns import Charged
 from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
@@ -36,16 +39,15 @@ from flute.errors import BadMessageError, FluteError, NotInRoster, ProtocolAbort
 from flute.ledger.heads import read_head_line
 from flute.messages.answer import Consent, JointTotal, KeyReady, MaskedAnswer, Refused, TicketGiven
 from flute.messages.envelope import Opened
-from flute.messages.question import (
-    Proposal,
-    StudyClosed,
-)
+from flute.messages.numbers import read_numbers, write_numbers
+from flute.messages.question import Proposal
 from flute.messages.talk import Said
 from flute.study import sides
 from flute.study.agreement import Agreement
-from flute.study.check import Checked, checked_agreement
+from flute.study.check import checked_agreement
 from flute.study.program import Track, next_step, tracks
 from flute.study.protection import uncover
+from flute.study.quorum import GRANTED, LEFT, UNDECIDED, missing
 
 LOG = logging.getLogger("flute.coordinator")
 PROPOSE_AGAIN_S: Final = 30.0
@@ -69,7 +71,9 @@ class Runner:
         self._timeout_s = timeout_s
         self._lock = threading.RLock()
         self._proposed: dict[str, float] = {}  # study -> when its open proposals were last offered
+        self._histories: dict[str, dict[str, list[OpenedTotal]]] = {}  # study -> track -> what was opened so far
         self._exchange = Exchange(rounds, desk, timeout_s, aggregators or Aggregators())
+        self._members = Members(rounds, self._exchange)
 
     # --- what people ask --------------------------------------------------------------------------
 
@@ -112,7 +116,7 @@ class Runner:
                 LOG.warning("dropped a message: %s", error.text)
                 return
             header = opened.header
-            self._rounds.count_traffic(header.study, header.sender, "coordinator", header.kind, len(raw))
+            self._rounds.count_traffic(header.study, (header.sender, "coordinator", header.kind, len(raw)))
             if isinstance(opened.body, Consent):
                 self._consent(opened, opened.body)
             else:
@@ -122,6 +126,11 @@ class Runner:
         hub, row = opened.header.sender, self._rounds.study(opened.header.study)
         if row is None or row.digest != consent.agreement or hub not in self._rounds.consents(row.study):
             LOG.warning("dropped a consent of %s to an agreement it was not asked for", hub)
+            return
+        before = self._rounds.consents(row.study)[hub]["decision"]
+        if row.state != "consenting" and before != GRANTED:
+            if row.state not in ENDED:
+                self._members.too_late(row, hub)
             return
         key = None
         if consent.key is not None:
@@ -136,11 +145,28 @@ class Runner:
         self._rounds.set_consent(row.study, hub, consent.decision, key, consent.snapshot, self._desk.now())
         if row.state in ENDED:
             return  # what was opened before stays opened
-        if consent.decision == "withdrawn":
-            self._stop(row, f"{hub} withdrew its consent")
-        elif consent.decision == "denied":
-            self._stop(row, f"{hub} did not consent")
+        if consent.decision != GRANTED:
+            self._without(row, [hub], f"{hub} {LEFT[consent.decision]}")
         self.tick(row.study)
+
+    def _without(self, row: StudyRow, hubs: Sequence[str], why: str) -> None:
+        """Hubs take no part any more, as was stored: the study goes on without them, or is stopped.
+
+        Rounds under way began with them and are repeated; what they cost the others stays charged."""
+        if not self._members.goes_on(row):
+            self._stop(row, why)
+        elif row.state == "running":
+            LOG.warning("study %s goes on without %s: %s", row.study, ", ".join(hubs), why)
+            for r in self._rounds.rounds(row.study):
+                if r.state in ACTIVE and r.party in ("", *hubs):
+                    self._exchange.fail(row, r, why)
+
+    def _leave_out(self, row: StudyRow, hubs: Sequence[str], decision: str) -> bool:
+        """False where the agreement does not let the study go on without these hubs."""
+        left = self._running(row.study) and self._members.leave_out(row, hubs, decision, self._desk.now())
+        if left:
+            self._without(row, hubs, f"{', '.join(hubs)} {LEFT[decision]}")
+        return left
 
     def _answer(self, opened: Opened, raw: bytes) -> None:
         asked = self._rounds.asked_by(opened.header.answers) or self._exchange.asked_by(opened.header.answers)
@@ -165,10 +191,12 @@ class Runner:
             self._exchange.check_answer(current, hub, opened.body)
         except (BadMessageError, ProtocolAbortedError, NotInRoster) as error:
             LOG.warning("dropped an answer of %s: %s", hub, error.text)
-            if current.state in ACTIVE and not checked_agreement(row.agreement).agreement.plan.dropouts:
+            if current.state in ACTIVE and not self._members.carried_out(row).plan.dropouts:
                 self._exchange.fail(row, current, error.text)
             return
         body = msgspec.msgpack.encode(opened.body)
+        if current.state not in ACTIVE:  # it came too late
+            raw, body = lighter_envelope(raw), lighter_answer(opened.header.kind, body)
         # a masked answer is large, and carries its hub's own signature: its envelope is not kept besides
         envelope = b"" if isinstance(opened.body, MaskedAnswer) else raw
         self._rounds.add_answer(round_id, hub, opened.header.kind, opened.digest, envelope, body)
@@ -201,8 +229,7 @@ class Runner:
         with self._lock:
             row = self._study(study)
             if row.state == "consenting":
-                decisions = {c["decision"] for c in self._rounds.consents(study).values()}
-                if decisions == {"granted"}:
+                if self._members.settle(row, self._desk.now()):
                     self._rounds.set_study(study, "ready")
                 else:
                     self._ask_consent(row)
@@ -222,70 +249,81 @@ class Runner:
             return
         self._proposed[row.study] = time.monotonic()
         for hub, consent in self._rounds.consents(row.study).items():
-            if consent["decision"] == "asked":
+            if consent["decision"] == UNDECIDED:
                 self._exchange.send(hub, Proposal(row.agreement, row.signature), row.study)
 
     def _step(self, row: StudyRow) -> bool:
         """One piece of work on a running study; False when only waiting is left."""
-        agreement = checked_agreement(row.agreement).agreement
-        results = self._rounds.results(row.study)
+        agreement = self._members.carried_out(row)
+        finished = self._rounds.finished(row.study)
         for group in tracks(agreement):
-            open_tracks = [t for t in group if t.reference not in results]
+            open_tracks = [t for t in group if t.reference not in finished]
             if open_tracks:
-                moved = [
-                    self._step_track(row, agreement, t, results) for t in open_tracks if self._running(row.study)
-                ]
+                moved = [self._step_track(row, agreement, t) for t in open_tracks if self._running(row.study)]
                 return any(moved)
         self._finish(row)
         return False
 
-    def _step_track(
-        self, row: StudyRow, agreement: Agreement, track: Track, results: Mapping[str, dict[str, Any]]
-    ) -> bool:
+    def _step_track(self, row: StudyRow, agreement: Agreement, track: Track) -> bool:
         past = self._rounds.rounds(row.study, track.question.id, track.party)
         if past and past[-1].state in ACTIVE:
             return self._progress(row, agreement, past[-1])
         failed = [r for r in past if r.state == "failed" and r.step == past[-1].step]
-        if past and past[-1].state == "failed" and len(failed) >= ROUND_ATTEMPTS:
+        left = len(missing(self._members.decisions(row.study)))  # each may have cost a round, and is left out now
+        if past and past[-1].state == "failed" and len(failed) >= ROUND_ATTEMPTS + left:
             self._stop(row, f"question {track.question.id} failed {len(failed)} times; the last time: {past[-1].why}")
             return False
         done = [r for r in past if r.state == "opened"]
-        step = next_step(agreement, track, self._history(checked_agreement(row.agreement), track, done), results)
+        agreed = checked_agreement(row.agreement).agreement
+        step = next_step(agreed, track, self._history(row, track, done), self._rounds.results(row.study))
         if isinstance(step, Finished):
             self._rounds.put_result(row.study, track.reference, step.result, self._desk.now())
+            self._histories[row.study].pop(track.reference)  # a study that goes on needs its result alone
             return True
         attempt = sum(1 for r in past if r.step == len(done))
         now = time.time()
         self._rounds.add_round(
-            row.study, track.question.id, track.party, len(done), attempt, list(step.parameters), now,
+            row.study, track.question.id, track.party, len(done), attempt, write_numbers(step.parameters), now,
             now + self._timeout_s,
         )  # fmt: skip
         return True
 
-    def _history(self, checked: Checked, track: Track, done: Sequence[RoundRow]) -> list[OpenedTotal]:
-        steps = checked.prices[track.question.id]
-        history = []
-        for r in done:
-            total, sigma = uncover(np.frombuffer(r.total or b"", dtype="<i8"), steps[r.step])
-            history.append(OpenedTotal(tuple(r.parameters), total, sigma))
-        return history
+    def _history(self, row: StudyRow, track: Track, done: Sequence[RoundRow]) -> tuple[OpenedTotal, ...]:
+        """What a track's rounds opened. Each is read once: a network's are long, and many. After a restart they are
+        read again."""
+        steps = checked_agreement(row.agreement).prices[track.question.id]
+        history = self._histories.setdefault(row.study, {}).setdefault(track.reference, [])
+        for r in done[len(history) :]:
+            total, sigma = uncover(np.frombuffer(self._rounds.total(r.id), dtype="<i8"), steps[r.step])
+            history.append(OpenedTotal(read_numbers(self._rounds.parameters(r.id)), total, sigma))
+        return tuple(history)
 
     # --- rounds -------------------------------------------------------------------------------------
 
     def _progress(self, row: StudyRow, agreement: Agreement, r: RoundRow) -> bool:
         refusals = self._rounds.messages(r.id, "refused", outgoing=False)
         final = [m for m in refusals if msgspec.msgpack.decode(m.body, type=Refused).code not in _REPEATABLE]
+        refusing = {m.hub for m in final}
+        if final and agreement.hubs_min is not UNSET and time.time() < r.deadline and self._others_owe(r, refusing):
+            return False  # whoever else refuses counts as well: the study goes on without all of them, or stops
         if final or (refusals and not self._exchange.tolerates(agreement, r, [m.hub for m in refusals])):
-            self._refused(row, r, (final or refusals)[0])
+            self._refused(row, r, final or refusals)
             return True
-        return self._exchange.progress(row, agreement, r)
+        late = self._exchange.late(r)
+        moved = self._exchange.progress(row, agreement, r)
+        if late and (now := self._rounds.round(r.id)) is not None and now.state == "failed":
+            self._leave_out(row, late, "away")
+        return moved
 
-    def _refused(self, row: StudyRow, r: RoundRow, message: MessageRow) -> None:
-        refusal = msgspec.msgpack.decode(message.body, type=Refused)
-        why = f"{message.hub} refused ({refusal.code}): {refusal.text}"
+    def _others_owe(self, r: RoundRow, refusing: set[str]) -> bool:
+        return bool(set(self._exchange.owing(r)) - refusing)
+
+    def _refused(self, row: StudyRow, r: RoundRow, messages: Sequence[MessageRow]) -> None:
+        refusal = msgspec.msgpack.decode(messages[0].body, type=Refused)
+        why = f"{messages[0].hub} refused ({refusal.code}): {refusal.text}"
         if refusal.code in _REPEATABLE:
             self._exchange.fail(row, r, why)
-        else:
+        elif not self._leave_out(row, [m.hub for m in messages], "refused"):
             self._stop(row, why)
 
     def _finish(self, row: StudyRow) -> None:
@@ -301,13 +339,14 @@ class Runner:
         self._rounds.stop_study(row.study, why, self._desk.now(), time.time())
 
     def _close(self, row: StudyRow, state: str, why: str) -> None:
+        self._histories.pop(row.study, None)
         for hub, consent in self._rounds.consents(row.study).items():
-            if consent["decision"] in ("granted", "asked"):
-                self._exchange.send(hub, StudyClosed(row.digest, row.study, state, why[:2000]), row.study)
+            if consent["decision"] in (GRANTED, UNDECIDED):
+                self._members.say_closed(row, hub, state, why)
 
     def _running(self, study: str) -> bool:
         """As it is now: a piece of work may have stopped the study."""
-        return self._study(study).state == "running"
+        return self._rounds.state(study) == "running"
 
     def _study(self, study: str) -> StudyRow:
         row = self._rounds.study(study)

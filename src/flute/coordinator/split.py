@@ -52,7 +52,8 @@ class SplitRounds:
     def move(self, row: StudyRow, agreement: Agreement, r: RoundRow, price: Price) -> bool:
         if r.state == "gathering":
             start = self.begun(row, agreement, r, price, None)
-            asked = SplitQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters), start)
+            numbers = self._turns.rounds.parameters(r.id)
+            asked = SplitQuestion(row.digest, r.question, r.step, r.attempt, numbers, start)
             self._turns.advance(row, r, "asked", dict.fromkeys(agreement.hubs, asked))
             return True
         if not self._turns.all_answered(r, "split-answer", agreement.hubs):
@@ -78,7 +79,8 @@ class SplitRounds:
         does not answer.
         """
         terms = terms_of(agreement, row.digest, self._turns.desk.roster)
-        step = sides.step_digest(row.digest, r.question, r.step, r.attempt, r.parameters)
+        numbers = self._turns.rounds.parameters(r.id)
+        step = sides.step_digest(row.digest, r.question, r.step, r.attempt, numbers)
         start = collector.begin(
             terms,
             round_number=r.id,
@@ -141,8 +143,9 @@ class MaskedSplitRounds:
         if gathered is None:
             return False
         start = self._split.begun(row, agreement, r, price, next(iter(gathered.starts.values())))
+        numbers = self._turns.rounds.parameters(r.id)
         questions = {
-            hub: SplitQuestion(row.digest, r.question, r.step, r.attempt, tuple(r.parameters), start, masked)
+            hub: SplitQuestion(row.digest, r.question, r.step, r.attempt, numbers, start, masked)
             for hub, masked in gathered.starts.items()
         }
         self._turns.advance(row, r, "asked", questions, gathered.tickets)

@@ -1,6 +1,7 @@
 """What the coordinator remembers: studies, consents, tickets, rounds and every envelope of a round.
 
-SQLite through SQLAlchemy; the schema is made and changed by the migrations beside this file. The totals it
+Of a round that has ended, large messages are kept without what made them large (`keeping`). SQLite through
+SQLAlchemy; the schema is made and changed by the migrations beside this file. The totals it
 holds are opened ones, covered by the hubs' noise; it never has a record or a hub's own answer in clear.
 """
 
@@ -27,6 +28,11 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
+_WAL_BYTES: Final = 2**26
+"""What the write-ahead log shrinks to once its pages are in the database; a round of millions makes it longer."""
+_PAGE_BYTES: Final = 65_536
+"""Of a new database: a vector of millions is a chain of pages, which is walked to reach what stands behind it, and to
+be freed. An older database keeps its own."""
 
 STUDY: Final = Table(
     "study", METADATA,
@@ -69,7 +75,7 @@ ROUND: Final = Table(
     Column("attempt", Integer, nullable=False),
     Column("state", String, nullable=False),
     Column("why", String, nullable=False, default=""),
-    Column("parameters", JSON, nullable=False),
+    Column("parameters", LargeBinary, nullable=False),  # as they travel: float64, little-endian
     Column("total", LargeBinary),
     Column("sigma", Float, nullable=False, default=0.0),
     Column("deadline", Float, nullable=False),
@@ -148,8 +154,10 @@ def open_store(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _durable(connection: object, _record: object) -> None:
         cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
         cursor.close()
 
     config = Config()

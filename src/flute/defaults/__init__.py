@@ -14,6 +14,9 @@ MAX_WAITING_MESSAGES: Final = 16
 """That a hub has taken from its mailbox and not dealt with; the rest waits on disk."""
 MAX_VECTOR: Final = 4_000_000
 """Coordinates of one step that is computed in memory; noise and rounding are charged for up to so many."""
+MAX_PARAMETERS_BYTES: Final = 2**24 + 8 * 100_000
+"""Of one step's public numbers, 8 bytes each: two million weights of a network, and 100,000 more for what a model of
+sums asks with. With a masked answer and an envelope's rest it stays far below MAX_ENVELOPE_BYTES."""
 MAX_STREAMED_VECTOR: Final = 2**31
 """Coordinates of one masked vector that travels in blocks: 4 GB at 16 bits, 17 GB at 64; a key gives 32 GiB."""
 BLOCK_COORDINATES: Final = 6_000_000

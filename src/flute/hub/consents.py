@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from flute.errors import ExactNotAllowed, NotPossible
-from flute.hub.own_code import require_allowed, require_runs
+from flute.hub.own_code import require_allowed
 from flute.hub.parts import Parts
+from flute.hub.resources import require_runs
 from flute.hub.round import floor_holds
 from flute.hub.standing import Standing, Stands
 from flute.hub.store import DatasetEntry, StudyEntry
@@ -57,6 +58,7 @@ class Consents:
             raise NotPossible(
                 f"Dataset {dataset.name} has no {', '.join(lacking)}; import it with these, or deny the study."
             )
+        _require_same_images(agreement, dataset)
         self._require_no_more_patients(agreement, dataset)
         if agreement.mode == "exact" and not self._p.store.policy().exact_allowed:
             raise ExactNotAllowed(
@@ -97,6 +99,19 @@ class Consents:
         judged = [entry for entry in self._p.store.studies() if entry.study != study and entry.snapshot]
         read = [(entry, read_agreement(entry.agreement)) for entry in judged]
         return [entry for entry, a in read if a.mode == "exact" and a.dataset == dataset]
+
+
+def _require_same_images(agreement: Agreement, dataset: DatasetEntry) -> None:
+    """Raises: NotPossible: images are asked for where there are none, or of another shape: all would be missing."""
+    held = {v.name: v.shape for v in dataset.variables}
+    asked = {name: agreement.setting.variables[name].variable.shape for name in agreement.fields()}
+    other = sorted(name for name, shape in asked.items() if held[name] != shape)
+    if other:
+        shown = " x ".join(map(str, held[other[0]] or ())) or "no image"
+        raise NotPossible(
+            f"Study {agreement.study} reads {other[0]} in another shape than dataset {dataset.name} has it "
+            f"({shown}); attach images of the study's shape ('flute hub images'), or deny the study."
+        )
 
 
 def _granted(entry: StudyEntry, snapshot: bytes, holds: bool, now: int) -> StudyEntry:

@@ -3,7 +3,8 @@
   1 envelope   size, form, signature, recipient, roster version, clock      BadMessageError
   2 roster     the coordinator asks, the researcher is enrolled, every hub of the study is still in
   3 consent    this hub granted this very agreement, and its period runs    NoConsent
-  4 policy     fields not hidden, exact allowed, floor, the step is agreed  FieldHidden, ExactNotAllowed, …
+  4 policy     fields not hidden, exact allowed, floor, the step is agreed, FieldHidden, ExactNotAllowed, …
+               its parameters are numbers, and those that message 0 names   Malformed, Equivocation
   5 code       the algorithms here are those that the roster approved, and  CodeNotApproved
                so is what runs in every enclave, by evidence                EvidenceError
   6 budget     the price is reserved, on disk                               BudgetExceeded
@@ -18,13 +19,15 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from flute.attestation.roots import MAKERS, Roots
+from flute.data.variables import Array
 from flute.defaults import MAX_CLOCK_SKEW_S
 from flute.enclaves.hub import Admitted as Accepted
 from flute.errors import (
     CodeNotApproved,
+    Equivocation,
     ExactNotAllowed,
     FieldHidden,
     NoConsent,
@@ -35,12 +38,14 @@ from flute.errors import (
     UnderFloor,
     WrongStudy,
 )
-from flute.hub.own_code import require_allowed, require_resources
+from flute.hub.own_code import require_allowed
 from flute.hub.parts import COORDINATOR, OWN_STUDIES
+from flute.hub.resources import require_resources
 from flute.hub.store import HubPolicy, HubStore, StudyEntry
 from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Reservation
 from flute.ledger.budget import Policy as BudgetPolicy
 from flute.messages.envelope import Bodies, Opened, open_envelope
+from flute.messages.numbers import read_numbers
 from flute.messages.question import (
     AnyQuestion,
     EncryptedQuestion,
@@ -56,6 +61,7 @@ from flute.study.agreement import Agreement, Question, check_agreement_signature
 from flute.study.check import Checked, check_study, checked_agreement
 from flute.study.enclaved import accepted
 from flute.study.protection import Price, budget_of, study_budget
+from flute.study.sides import step_digest
 from flute.trust.roster import Role, Roster
 
 CODE = "algorithms"
@@ -78,7 +84,10 @@ class Admitted:
     agreement: Agreement
     question: Question
     step: int
-    parameters: tuple[float, ...]
+    parameters: Array
+    """float64 [k], finite."""
+    named: bytes
+    """`sides.step_digest`: what is asked, in which step, with which parameters."""
     price: Price
     reservation: Reservation
     enclaves: Accepted | None = None
@@ -135,8 +144,9 @@ class Gate:
         agreement = read_agreement(entry.agreement)
         roster = self._roster()
         roster.require_role(agreement.researcher, Role.RESEARCHER)
-        for hub in agreement.hubs:
-            roster.signing_key(hub)
+        if agreement.hubs_min is UNSET:  # else whoever carries it out is checked with its keys (`study.sides`)
+            for hub in agreement.hubs:
+                roster.signing_key(hub)
         if entry.state != "granted":
             raise NoConsent(f"{self._me} has not consented to study {entry.study} (it is {entry.state} here).")
         if not agreement.starts - MAX_CLOCK_SKEW_S <= now <= agreement.ends:
@@ -155,7 +165,8 @@ class Gate:
         if question.scope == "pooled":
             self.require_plan(agreement, _plan_of(asked))
         self._require_policy(entry, agreement)
-        price = self._agreed_step(entry, question, asked.step, asked.parameters)
+        price = self._agreed_step(entry, question, asked.step)
+        parameters, named = _parameters(asked), _named(asked)
         self._require_code(agreement)
         require_resources(question, agreement.setting)
         enclaves = None
@@ -164,7 +175,7 @@ class Gate:
         charge = _charge(entry, agreement, asked, price)
         reservation = self._ledger.reserve(charge, study_ceilings(agreement), now=now)
         return Admitted(
-            opened, entry, agreement, question, asked.step, asked.parameters, price, reservation, enclaves
+            opened, entry, agreement, question, asked.step, parameters, named, price, reservation, enclaves
         )
 
     @staticmethod
@@ -190,12 +201,11 @@ class Gate:
                 "persons. No further exact study is granted over them. A private study has no floor."
             )
 
-    def _agreed_step(self, entry: StudyEntry, question: Question, step: int, parameters: tuple[float, ...]) -> Price:
+    @staticmethod
+    def _agreed_step(entry: StudyEntry, question: Question, step: int) -> Price:
         steps = checked_agreement(entry.agreement).prices[question.id]
         if not 0 <= step < len(steps):
             raise WrongStudy(f"Question {question.id} was agreed with {len(steps)} steps; {step} is none of them.")
-        if not np.all(np.isfinite(parameters)):
-            raise WrongStudy(f"The parameters of question {question.id} are not finite numbers.")
         return steps[step]
 
     def _require_code(self, agreement: Agreement) -> None:
@@ -205,6 +215,24 @@ class Gate:
                 f"The algorithms installed at {self._me} are not those that the roster and this study approved; "
                 "all hubs need the same released version."
             )
+
+
+def _parameters(asked: AnyQuestion) -> Array:
+    """Raises: Malformed: no whole numbers. WrongStudy: not finite."""
+    parameters = read_numbers(asked.parameters)
+    if not np.isfinite(parameters).all():
+        raise WrongStudy(f"The parameters of question {asked.question} are not finite numbers.")
+    return parameters
+
+
+def _named(asked: AnyQuestion) -> bytes:
+    """Raises: Equivocation: message 0 is of another step, or of other parameters, than what is asked."""
+    named = step_digest(asked.agreement, asked.question, asked.step, asked.attempt, asked.parameters)
+    start = asked.start if isinstance(asked, SecureQuestion) else None
+    start = asked.masked if isinstance(asked, SplitQuestion) else start
+    if start is not None and start.question != named:
+        raise Equivocation(f"Message 0 of question {asked.question} names another step, or other parameters.")
+    return named
 
 
 def _plan_of(asked: AnyQuestion) -> str:
@@ -243,7 +271,7 @@ def hub_ceilings(policy: HubPolicy) -> tuple[Ceiling, ...]:
 
 
 def _charge(entry: StudyEntry, agreement: Agreement, asked: AnyQuestion, price: Price) -> Charge:
-    hubs = sorted(agreement.hubs)
+    hubs = asked.start.terms.hubs if isinstance(asked, SecureQuestion) else sorted(agreement.hubs)
     return Charge(
         release_id=release_id(entry, asked),
         study=entry.study,

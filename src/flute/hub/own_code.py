@@ -43,7 +43,7 @@ def require_allowed(agreement: Agreement, *, allowed: bool, me: str) -> None:
         )
 
 
-def require_runs(agreement: Agreement) -> None:
+def require_own_runs(agreement: Agreement) -> None:
     """Before a study is granted. Reads no record.
 
     Raises: NotPossible: no sandbox here, or the trial failed: where and why."""
@@ -55,7 +55,7 @@ def require_runs(agreement: Agreement) -> None:
             raise NotPossible(f"{question.id}: {refusal.text}") from refusal
 
 
-def require_resources(question: Question, setting: Setting) -> None:
+def require_own_resources(question: Question, setting: Setting) -> None:
     """Before anything is charged: what the code needs at least is there now.
 
     Raises: SandboxRefusal: of what there is too little."""

@@ -8,13 +8,13 @@ the charge stands, and only a new question, charged anew, gets an answer.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flute.algorithms.contract import JointAlgorithm, OwnCode, StepShape
+from flute.algorithms.contract import JointAlgorithm, OwnCode
 from flute.data.dataset import Dataset
 from flute.data.source import RecordSource
 from flute.data.variables import Array
@@ -35,12 +35,12 @@ from flute.messages.talk import Said
 from flute.primitives.keys import SigningKey
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
+from flute.study.contribution import covered, given_by
 from flute.study.encrypted import EncryptedSide
 from flute.study.jointly import Work, computed, summed
-from flute.study.protection import RAND_SIZE, cover
-from flute.study.sides import HubSide, step_digest
+from flute.study.protection import RAND_SIZE
+from flute.study.sides import HubSide
 
-LOG = logging.getLogger("flute.hub")
 Sources = Callable[[bytes], RecordSource]
 """Snapshot digest to the frozen records."""
 Entropy = Callable[[int], bytes]
@@ -62,9 +62,8 @@ class Round:
         asked = admitted.opened.body
         if not isinstance(asked, SecureQuestion):
             raise MisuseError("A pooled answer needs a pooled question.")
-        question = step_digest(asked.agreement, asked.question, asked.step, asked.attempt, asked.parameters)
         price = admitted.price
-        masked = side.begin(asked.start, question, price.layout)
+        masked = side.begin(asked.start, admitted.named, price.layout)
         if masked is None:
             _require_unanswered(admitted.reservation)
             masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)), price.bounds)
@@ -112,8 +111,7 @@ class Round:
         if not isinstance(asked, SplitQuestion) or asked.masked is None or chosen is None:
             raise MisuseError("Nothing is split for enclaves that were not appraised, or masked without a message 0.")
         _require_unanswered(admitted.reservation)
-        question = step_digest(asked.agreement, asked.question, asked.step, asked.attempt, asked.parameters)
-        if side.begin(asked.masked, question, admitted.price.layout) is not None:
+        if side.begin(asked.masked, admitted.named, admitted.price.layout) is not None:
             raise OutOfOrder(f"{me} has answered under these masks before; a vector is split once.")
         masked = side.mask(self._vector(admitted, now, hubs=len(admitted.agreement.hubs)), admitted.price.bounds)
         rand = self._entropy(enclaves.rand_size(chosen.start.terms))
@@ -135,9 +133,9 @@ class Round:
         return Receipt(reservation.release_id, at.line, at.digest, write_head_line(self._journal.head_at(at)))
 
     def _vector(self, admitted: Admitted, now: int, *, hubs: int) -> NDArray[np.int64]:
-        data = self._records(admitted, now)
-        updates = self._updates(admitted, data)
-        return cover(updates, admitted.price, hubs=hubs, rand=self._entropy(RAND_SIZE))
+        data, rand = self._records(admitted, now), self._entropy(RAND_SIZE)
+        given = self._given(admitted, data)
+        return covered(given, len(data), admitted.price, hubs=hubs, rand=rand, question=admitted.question.id)
 
     def _records(self, admitted: Admitted, now: int) -> Dataset:
         agreement, question = admitted.agreement, admitted.question
@@ -148,27 +146,15 @@ class Round:
         variables = agreement.setting.variables
         return self._sources(admitted.study.snapshot).open([variables[name].variable for name in names])
 
-    def _updates(self, admitted: Admitted, data: Dataset) -> Array:
-        """The step's rows. A step that fails on someone's values enters the sum as zeros under full noise:
-        whether it failed is itself something about the data, so it must not show. The steward sees the log."""
-        shape = admitted.price.shape
-        algorithm = algorithm_for(admitted.question.what)
-        try:
-            if isinstance(algorithm, OwnCode):
-                stop = self._stops.of(admitted.agreement.study)
-                return own_rows(algorithm, admitted.question, admitted.agreement.setting, data, stop)
-            updates = algorithm.update(
-                admitted.question.what, admitted.agreement.setting, admitted.step, admitted.parameters, data
-            )
-        except (MisuseError, ProtocolAbortedError):
-            raise
-        except Exception:
-            LOG.exception("step %s of %s failed; it enters the sum as zero", shape.name, admitted.question.id)
-            return _zeros(data, shape)
-        if updates.shape != (len(data), shape.size):
-            LOG.error("step %s of question %s gave another shape than agreed", shape.name, admitted.question.id)
-            return _zeros(data, shape)
-        return updates
+    def _given(self, admitted: Admitted, data: Dataset) -> Callable[[], Array | Iterator[Array]]:
+        """What will give the step's numbers. Nothing is computed before `covered` calls it, which lets no failure
+        show."""
+        question, setting = admitted.question, admitted.agreement.setting
+        algorithm = algorithm_for(question.what)
+        if isinstance(algorithm, OwnCode):
+            stop = self._stops.of(admitted.agreement.study)
+            return partial(own_rows, algorithm, question, setting, data, stop)
+        return given_by(algorithm, question.what, setting, admitted.step, admitted.parameters, data)
 
 
 def floor_holds(agreement: Agreement, data: Dataset, floor: int) -> bool:
@@ -178,10 +164,6 @@ def floor_holds(agreement: Agreement, data: Dataset, floor: int) -> bool:
         bool(np.all((cells == 0) | (cells >= floor)))
         for cells in (algorithm_for(q.what).cells(q.what, setting, data) for q in agreement.questions)
     )
-
-
-def _zeros(data: Dataset, shape: StepShape) -> Array:
-    return np.zeros((len(data), shape.size), dtype=np.float64)
 
 
 def _require_unanswered(reservation: Reservation) -> None:

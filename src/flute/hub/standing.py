@@ -2,7 +2,7 @@
 
     granted for one study -> stands for alike ones, up to an epsilon in all -> until a date, or until it is ended
 Everything that a data protection officer decides about is the same in all of them (`study.alike`); questions and
-budget differ. Their budgets, the first one's included, add up in zCDP to no more than that epsilon; the hub's
+budget differ. Their budgets, the first one's included, add up as rho to no more than that epsilon; the hub's
 ceilings hold besides. Each study is journaled as granted, by whom and on account of which; the state of this module
 is the journal.
 """
@@ -33,7 +33,7 @@ class Stands:
 
     @property
     def left(self) -> float:
-        """zCDP rho, not below 0."""
+        """rho, not below 0."""
         return max(self.rho - math.fsum(self.granted.values()), 0.0)
 
 

@@ -133,8 +133,8 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-start")
 
 
 class Masked(Struct, frozen=True, forbid_unknown_fields=True, tag="secagg-masked"):
-    """Message 1. The signature binds context, length and SHA-256 of the vector, so that an auditor can tell later
-    whether the coordinator summed what was sent.
+    """Message 1. The signature binds context, length and SHA-256 of the vector, so that an auditor who is given
+    the vector can tell whether the coordinator summed what was sent.
 
     vector: little-endian words, sentinels last; empty where the vector went ahead in `MaskedBlock`s.
     """

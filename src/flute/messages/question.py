@@ -6,15 +6,16 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from flute.defaults import MAX_HUBS
+from flute.defaults import MAX_HUBS, MAX_PARAMETERS_BYTES
 from flute.defaults.threshold import MAX_KEY_ATTEMPTS
 from flute.messages.enclave import EnclaveStart
 from flute.messages.limits import Code, Count, Digest, JournalHead, Name, Signature, StudyId, Text
 from flute.messages.protocol import Echoes, Start, StudyKey, Survivors
 from flute.messages.threshold import Contribution
 
-Parameters = Annotated[tuple[float, ...], Meta(max_length=100_000)]
-"""Public input of a step: coefficients, centres, spreads. Finite; checked by the algorithm."""
+Parameters = Annotated[bytes, Meta(max_length=MAX_PARAMETERS_BYTES)]
+"""Public input of a step (coefficients, centres, spreads, weights) as `messages.numbers` writes it. The gate checks
+that it is whole numbers, and finite; the algorithm, that it is as many as the step takes."""
 FileName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9]*[.]?[a-z]+[.][a-z]+$")]
 
 

@@ -110,9 +110,7 @@ class GradientBoostingAlgorithm:
         ]
         return (StepShape("start", 2, 1.0, 1 / steps, 1.0), *levels)
 
-    def update(
-        self, spec: GradientBoosting, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: GradientBoosting, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract. Exact: `parameters` are the log odds at the start, all finished trees, and the splits
         above this level; the first step takes none."""
         features = _features(spec, setting)
@@ -151,11 +149,11 @@ class GradientBoostingAlgorithm:
         if setting.mode == "private":
             curves = additive.reached(features, history)
             if len(history) < steps:
-                return Ask(tuple(curves.flat()))
+                return Ask(curves.flat())
             return Finished(_said(spec) | additive.result(features, curves, history))
         model = _advanced(spec, features, history)
         if len(history) < steps:
-            return Ask(tuple(model))
+            return Ask(model)
         return Finished(_said(spec) | _exact_result(spec, features, history, model))
 
 
@@ -237,7 +235,8 @@ def _advanced(spec: GradientBoosting, features: tuple[Feature, ...], history: Se
     if len(history) == 1:
         return [_start(history[0])]
     level = (len(history) - 2) % spec.max_depth
-    model = list(history[-1].parameters[: len(history[-1].parameters) - 2 * nodes(level)])
+    asked = history[-1].parameters
+    model: list[float] = asked[: len(asked) - 2 * nodes(level)].tolist()
     levels = _grown(spec, features, history[len(history) - level - 1 :])
     splits = no_splits()
     for one in levels:

@@ -46,6 +46,7 @@ from flute.data.variables import Array
 from flute.defaults import MAX_VECTOR
 from flute.defaults.around_models import CROSS_NEWTON_STEPS, CROSS_SCORE_WEIGHT
 from flute.errors import MisuseError, StudyFileError
+from flute.messages.numbers import read_only
 from flute.models.boosting import GradientBoosting
 from flute.models.crossval_scores import block_norm, block_rows, block_size, told
 from flute.models.forest import RandomForest
@@ -55,7 +56,7 @@ from flute.models.svm import SupportVectors
 from flute.models.trees import DecisionTree
 
 Indices = NDArray[np.int64]
-Fold = tuple[float, ...] | dict[str, Any]
+Fold = Array | dict[str, Any]
 """What a fold asks next, or its model's result."""
 _FOLD: Final = b"flute/cross-validate/fold/v1"
 _NEWTON: Final = (LogisticRegression, PenalisedRegression, GeneralisedLinearModel)
@@ -123,9 +124,7 @@ class CrossValidateAlgorithm:
         norm = block_norm(spec.bins, private=private)
         return (*steps, StepShape("scores", blocks * block_size(spec.bins), norm, CROSS_SCORE_WEIGHT, 1.0))
 
-    def update(
-        self, spec: CrossValidate, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: CrossValidate, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract and the module's head."""
         algorithm, _ = self._model(spec)
         steps = self._steps(spec, setting)
@@ -146,7 +145,7 @@ class CrossValidateAlgorithm:
         return rows
 
     def _scores(
-        self, spec: CrossValidate, setting: Setting, folds: Sequence[tuple[float, ...] | None], mine: Indices,
+        self, spec: CrossValidate, setting: Setting, folds: Sequence[Array | None], mine: Indices,
         data: Dataset,
     ) -> Array:  # fmt: skip
         _, scorer = self._model(spec)
@@ -209,12 +208,12 @@ class CrossValidateAlgorithm:
         reached = algorithm.next(spec.model, setting, own, {})
         return reached.result if isinstance(reached, Finished) else reached.parameters
 
-    def _parameters(self, spec: CrossValidate, setting: Setting, reached: Fold) -> tuple[float, ...] | None:
+    def _parameters(self, spec: CrossValidate, setting: Setting, reached: Fold) -> Array | None:
         """Of the model of a fold, None where it has none to score with."""
         if not isinstance(reached, dict):
             return None
         _, scorer = self._model(spec)
-        found = tuple(float(v) for v in scorer.parameters(spec.model, setting, reached))
+        found = read_only(scorer.parameters(spec.model, setting, reached))
         sound = len(found) == scorer.size(spec.model, setting) and np.isfinite(found).all()
         return found if sound else None
 
@@ -242,14 +241,14 @@ def _fold_of(seed: int, pseudonym: str, folds: int) -> int:
     return int.from_bytes(drawn, "little") * folds >> 64
 
 
-def _asked(folds: Sequence[tuple[float, ...] | None]) -> Ask:
+def _asked(folds: Sequence[Array | None]) -> Ask:
     lengths = [-1.0 if own is None else float(len(own)) for own in folds]
-    return Ask((*lengths, *(value for own in folds if own is not None for value in own)))
+    return Ask(np.concatenate([lengths, *(own for own in folds if own is not None)]))
 
 
-def _split(parameters: Sequence[float], folds: int, step: int) -> list[tuple[float, ...] | None]:
+def _split(parameters: Array, folds: int, step: int) -> list[Array | None]:
     """Raises: MisuseError: not as `_asked` writes them."""
-    read, wrong = tuple(parameters), MisuseError(f"Step {step} takes the parameters of {folds} folds.")
+    read, wrong = read_only(parameters), MisuseError(f"Step {step} takes the parameters of {folds} folds.")
     if len(read) < folds or not np.isfinite(read).all():
         raise wrong
     lengths, rest = read[:folds], read[folds:]
@@ -257,7 +256,7 @@ def _split(parameters: Sequence[float], folds: int, step: int) -> list[tuple[flo
         raise wrong
     if sum(max(int(one), 0) for one in lengths) != len(rest):
         raise wrong
-    own: list[tuple[float, ...] | None] = []
+    own: list[Array | None] = []
     at = 0
     for length in (int(one) for one in lengths):
         own.append(None if length < 0 else rest[at : at + length])
@@ -265,7 +264,7 @@ def _split(parameters: Sequence[float], folds: int, step: int) -> list[tuple[flo
     return own
 
 
-def _ending(reached: Fold, model: tuple[float, ...] | None) -> str:
+def _ending(reached: Fold, model: Array | None) -> str:
     if not isinstance(reached, dict):
         return "not-converged"
     return str(reached.get("ending") or ("fitted" if model is not None else "no-model"))

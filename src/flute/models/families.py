@@ -190,7 +190,7 @@ def _sums(bounds: Bounds, n: float, opened: Opened, p: int) -> Sums:
     """Gradient and information stay divided by `bounds.slope`: no step changes, and digits are told from rounding."""
     total = opened.total
     return Sums(
-        np.array(opened.parameters, dtype=np.float64),
+        opened.parameters,
         n,
         -bounds.deviance * float(total[0]),
         total[_LATER : _LATER + p],

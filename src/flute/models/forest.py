@@ -104,9 +104,7 @@ class RandomForestAlgorithm:
             for k, layout in enumerate(layouts)
         )
 
-    def update(
-        self, spec: RandomForest, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: RandomForest, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract. `parameters`: per tree, feature and cut of every node above this level; in private mode
         of all nodes, once the first step is done."""
         features, private = _features(spec, setting), setting.mode == "private"
@@ -137,7 +135,7 @@ class RandomForestAlgorithm:
         if setting.mode == "private":
             splits = private_forest.drawn(features, history[0], spec.trees, spec.max_depth, spec.seed)
             if len(history) == 1:
-                return Ask(tuple(splits.flat()))
+                return Ask(splits.flat())
             leaves, n, noise = private_forest.leaves(history[1], spec.trees, spec.max_depth)
             told = private_forest.telling(features, history[0])
             return Finished(_result(spec, features, splits, leaves, n, noise) | {"importances": told})
@@ -145,7 +143,7 @@ class RandomForestAlgorithm:
         grown = [_grown(spec, features, k, total) for k, total in enumerate(totals)]
         splits = _joined([level.splits for level in grown], spec.trees)
         if len(history) < spec.max_depth:
-            return Ask(tuple(splits.flat()))
+            return Ask(splits.flat())
         told = importances(features, [(level.splits, level.gains) for level in grown])
         leaves = _risks(grown[-1].children).reshape(spec.trees, -1)
         n = float(history[0].total[0])

@@ -112,7 +112,7 @@ class GeneralisedLinearModelAlgorithm:
         return (gaussian.private_shape(design) if setting.mode == "private" else gaussian.exact_shape(design.size),)
 
     def update(
-        self, spec: GeneralisedLinearModel, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
+        self, spec: GeneralisedLinearModel, setting: Setting, step: int, parameters: Array, data: Dataset
     ) -> Array:
         """See the contract. Step 0 of all but the binomial takes no parameters; a later one the coefficients."""
         if spec.family == "binomial":
@@ -175,7 +175,7 @@ class GeneralisedLinearModelAlgorithm:
         found = next_log(design, limits, history)
         if isinstance(found, families.LogFit):
             return Finished(log_result(spec, design, limits, found))
-        return Ask(tuple(found.tolist()))
+        return Ask(found)
 
 
 class BinomialScorer(LinearScorer):

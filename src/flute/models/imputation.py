@@ -105,9 +105,7 @@ class ImputedRegressionAlgorithm:
             for stage in layout.stages
         )
 
-    def update(
-        self, spec: ImputedRegression, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: ImputedRegression, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract. Parameters: all draws so far, then the coefficients that a Newton step is asked at."""
         layout = layout_for(spec, setting)
         size = layout.asked(step) if 0 <= step < len(layout.stages) else 0
@@ -137,12 +135,12 @@ class ImputedRegressionAlgorithm:
         if not history:
             return Ask(())
         step = len(history)
-        draws = np.append(np.array(history[-1].parameters)[: layout.draws(step - 1)], _drawn(layout, history))
+        draws = np.append(history[-1].parameters[: layout.draws(step - 1)], _drawn(layout, history))
         if step == len(layout.stages):
             return Finished(told(layout, setting, history, _fits(layout, history)))
         stage = layout.stages[step]
         here = _start(layout, stage, history) if layout.newton(stage) else np.zeros(0)
-        return Ask(tuple(np.concatenate([draws, here]).tolist()))
+        return Ask(np.concatenate([draws, here]))
 
 
 def _name(layout: Layout, stage: Stage) -> str:
@@ -155,7 +153,7 @@ def part(layout: Layout, opened: Opened, m: int) -> Opened:
     """One imputation of a step, as asked and opened."""
     columns, size = layout.columns, layout.block
     own = opened.parameters[len(opened.parameters) - layout.spec.imputations * columns :]
-    return Opened(tuple(own[m * columns : (m + 1) * columns]), opened.total[m * size : (m + 1) * size], 0.0)
+    return Opened(own[m * columns : (m + 1) * columns], opened.total[m * size : (m + 1) * size], 0.0)
 
 
 def _drawn(layout: Layout, history: Sequence[Opened]) -> Array:

@@ -118,7 +118,7 @@ class OwnStepAlgorithm:
         """float64 [n, variables]: numbers as they are, 0/1, or the level's place from 0; NaN where missing."""
         return np.column_stack([data.column(name) for name in spec.variables]).astype(np.float64)
 
-    def update(self, spec: OwnStep, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+    def update(self, spec: OwnStep, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """Raises: MisuseError: always; `inputs` go into the sandbox, and what comes out is covered."""
         raise MisuseError("A researcher's own step runs in the sandbox, nowhere else.")
 

@@ -111,7 +111,7 @@ class PenalisedRegressionAlgorithm:
         )
 
     def update(
-        self, spec: PenalisedRegression, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
+        self, spec: PenalisedRegression, setting: Setting, step: int, parameters: Array, data: Dataset
     ) -> Array:
         """See the contract: rows of logistic-regression or glm; an exact logistic step takes the coefficients."""
         if spec.family == "gaussian":
@@ -135,14 +135,14 @@ class PenalisedRegressionAlgorithm:
         design = design_for(spec.predictors, setting)
         found: Array | Path
         if not history:
-            return Ask((0.0,) * design.size if (spec.family, setting.mode) == ("binomial", "exact") else ())
+            return Ask(np.zeros(design.size if (spec.family, setting.mode) == ("binomial", "exact") else 0))
         if setting.mode == "private":
             found = next_private_path(spec, design, setting, history)
         elif spec.family == "gaussian":
             found = gaussian_path(spec, design, setting, history[0])
         else:
             found = next_binomial(spec, design, history, most_steps(spec))
-        return Finished(told(spec, design, found)) if isinstance(found, Path) else Ask(tuple(found.tolist()))
+        return Finished(told(spec, design, found)) if isinstance(found, Path) else Ask(found)
 
 
 class PenalisedScorer(BinomialScorer):

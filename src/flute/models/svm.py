@@ -97,9 +97,7 @@ class SvmAlgorithm:
         later = [StepShape(f"gradient-{k}", p + 1, float(np.sqrt(p + 1)), weight, 1.0) for k in range(SVM_STEPS)]
         return (first, *later)
 
-    def update(
-        self, spec: SupportVectors, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: SupportVectors, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract. `parameters`: none at first, then p coefficients; in private mode p directions of p
         entries besides."""
         kernel, design = _kernel(spec), design_for(spec.predictors, setting)
@@ -136,14 +134,14 @@ class SvmAlgorithm:
         if setting.mode == "private":
             fit = private_svm.reached(history, size(kernel, design), private_svm.constant(kernel, design))
             if len(history) < len(self.outline(spec, setting)):
-                return Ask(tuple(fit.asked))
+                return Ask(fit.asked)
             w = private_svm.decoded(kernel, design, fit.coefficients)
             return Finished(_result(spec, design, w, "fixed-steps", fit.n, fit.n_noise))
         scale = reach(kernel, design)
         products = _products(history[0], size(kernel, design))
         asked, converged = _next_point(spec.cost, scale, products, history[1:])
         if not converged and len(history) < len(self.outline(spec, setting)):
-            return Ask(tuple(asked.tolist()))
+            return Ask(asked)
         ending = "converged" if converged else "not-converged"
         return Finished(_result(spec, design, asked / scale, ending, round(products.matrix[0, 0] * scale**2), 0.0))
 
@@ -225,7 +223,7 @@ def _next_point(cost: float, scale: float, products: _Products, opened: Sequence
 
 
 def _evaluated(cost: float, ridge: float, opened: Opened) -> _Point:
-    w = np.array(opened.parameters)
+    w = opened.parameters
     sums, loss = MAX_DECISION * opened.total[:-1], MAX_DECISION**2 * float(opened.total[-1])
     return _Point(w, ridge / 2 * float(w @ w) + cost * loss, ridge * w - 2 * cost * sums)
 

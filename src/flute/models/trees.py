@@ -102,9 +102,7 @@ class DecisionTreeAlgorithm:
         leaves = StepShape("leaves", 2 * 2**spec.max_depth, 1.0, _LEAF_WEIGHT, 1.0)
         return (*levels, leaves) if private else tuple(levels)
 
-    def update(
-        self, spec: DecisionTree, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: DecisionTree, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         """See the contract. `parameters`: feature and cut of every node above this level."""
         private, cuts = setting.mode == "private", _cuts(spec, setting)
         asked = read_parameters(parameters, 2 * nodes(step), step, len(self.outline(spec, setting)))
@@ -132,7 +130,7 @@ class DecisionTreeAlgorithm:
         for level in levels:
             splits = splits.joined(level.splits)
         if len(history) < len(self.outline(spec, setting)):
-            return Ask(tuple(splits.flat()))
+            return Ask(splits.flat())
         private = setting.mode == "private"
         counts = history[-1].total.reshape(-1, 2) if private else np.round(levels[-1].children)
         return Finished(_result(spec, setting, levels, splits, counts, history[-1].sigma if private else 0.0))

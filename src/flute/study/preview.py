@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from flute.algorithms.contract import Evaluate, JointAlgorithm, Setting, model_references
+from flute.algorithms.contract import Evaluate, JointAlgorithm, Setting
+from flute.algorithms.evaluation import model_references
 from flute.algorithms.expected import DRAWS, Asked, Expected, exact_result, expected_errors
 from flute.algorithms.made_up import Assumed, made_up_patients
 from flute.errors import MisuseError, StudyFileError

@@ -83,7 +83,7 @@ class CompareAlgorithm:
         bound = float(np.sqrt(number_square(spec.bins, private=setting.mode == "private")))
         return (StepShape("groups", size, bound, 1.0, 1.0),)
 
-    def update(self, spec: Compare, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+    def update(self, spec: Compare, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         v, group = known(spec.outcome, setting).variable, group_codes(spec.by, setting, data)
         x = np.where(group >= 0, declared(v, data), np.nan)

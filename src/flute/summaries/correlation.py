@@ -83,9 +83,7 @@ class CorrelationAlgorithm:
         p = len(spec.variables) + 1
         return (StepShape("products", p * (p + 1) // 2 + 1, float(p / np.sqrt(2)), 1.0, 1.0),)
 
-    def update(
-        self, spec: Correlation, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: Correlation, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         there = present(spec.variables, setting, data)
         x = np.column_stack([np.ones(len(data)), *(_unit(known(n, setting), data) for n in spec.variables)])

@@ -120,7 +120,7 @@ class CoxAlgorithm:
             *(StepShape(f"newton-{k}", step_size(p, spec.bins), bound, weight, 1.0) for k in range(COX_MAX_STEPS)),
         )
 
-    def update(self, spec: Cox, setting: Setting, step: int, parameters: Sequence[float], data: Dataset) -> Array:
+    def update(self, spec: Cox, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         design = design_for(spec.predictors, setting)
         size = asked_size(design.size - 1, spec.bins) if step else 0
         asked = read_parameters(parameters, size, step, COX_MAX_STEPS + 1)
@@ -160,7 +160,7 @@ class CoxAlgorithm:
         reached = next_cox(design, history)
         if isinstance(reached, CoxFit):
             return Finished(_result(spec, setting, design, events, reached))
-        return Ask(tuple(reached.tolist()))
+        return Ask(reached)
 
 
 def _head(spec: Cox, design: Design, events: Events) -> dict[str, Any]:

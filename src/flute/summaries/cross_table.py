@@ -64,9 +64,7 @@ class CrossTableAlgorithm:
     def outline(self, spec: CrossTable, setting: Setting) -> tuple[StepShape, ...]:
         return (StepShape("table", 1 + int(np.prod(_shape(spec, setting))), 1.0, 1.0, 1.0),)
 
-    def update(
-        self, spec: CrossTable, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: CrossTable, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         row, column = codes(spec.by, setting, data), codes(spec.outcome, setting, data)
         rows, columns = _shape(spec, setting)
@@ -75,7 +73,7 @@ class CrossTableAlgorithm:
 
     def cells(self, spec: CrossTable, setting: Setting, data: Dataset) -> NDArray[np.int64]:
         """Every count of the table, and of those left out."""
-        return np.asarray(self.update(spec, setting, 0, (), data).sum(axis=0), dtype=np.int64)
+        return np.asarray(self.update(spec, setting, 0, np.zeros(0), data).sum(axis=0), dtype=np.int64)
 
     def next(
         self, spec: CrossTable, setting: Setting, history: Sequence[Opened], inputs: Mapping[str, dict[str, Any]]

@@ -111,7 +111,7 @@ def _risk_sets(opened: Opened, events: Events, p: int) -> RiskSets:
     spread[np.triu_indices(p)] = opened.total[bins * (1 + p) :] * opened.parameters[p + 1]
     spread += np.triu(spread, 1).T
     mean = np.where(events.died[:, None] > 0, sums / np.maximum(hazard, VANISHED)[:, None], 0.0)
-    return RiskSets(np.array(opened.parameters[:p]), float(opened.parameters[p]), hazard, mean, spread)
+    return RiskSets(opened.parameters[:p], float(opened.parameters[p]), hazard, mean, spread)
 
 
 def _newton_sums(sets: RiskSets, events: Events) -> Sums:

@@ -91,9 +91,7 @@ class SurvivalAlgorithm:
         bound = float(np.sqrt(norm_squared(spec.bins, private=setting.mode == "private")))
         return (StepShape("life-table", size, bound, 1.0, 1.0),)
 
-    def update(
-        self, spec: Survival, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: Survival, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         return self._rows(spec, setting, data, private=setting.mode == "private")
 

@@ -100,9 +100,7 @@ class TableOneAlgorithm:
         squares = [number_square(spec.bins, private=private) if v.kind == "number" else 1.0 for v in variables]
         return (StepShape("table", size, float(np.sqrt(sum(squares))), 1.0, 1.0),)
 
-    def update(
-        self, spec: TableOne, setting: Setting, step: int, parameters: Sequence[float], data: Dataset
-    ) -> Array:
+    def update(self, spec: TableOne, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
         read_parameters(parameters, 0, step, 1)
         group, groups = group_codes(spec.by, setting, data), len(groups_of(spec.by, setting))
         private = setting.mode == "private"

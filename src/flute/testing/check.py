@@ -13,6 +13,8 @@
   bounds        private: so does one with any values, whatever the coordinator asks with
   magnitude     exact: no coordinate is beyond what fixed point has room for
   empty-hub     a hub without patients answers
+  blocks        private: blocks of rows are the rows
+  total         exact: a hub's total is the sum of its rows, within what its patients could come to
   parameters    wrong ones are refused
   cells         exact: counts for the disclosure floor
   ending        it comes to a result within its outline
@@ -39,7 +41,7 @@ from typing import Final
 
 from flute.algorithms.contract import Algorithm, JointAlgorithm, OwnCode
 from flute.questions.registry import Registration
-from flute.testing import answers, own, rows, shares
+from flute.testing import answers, own, rows, shares, totals
 from flute.testing.course import Trial
 from flute.testing.example import Example
 
@@ -58,6 +60,8 @@ _SUMS: Final[Mapping[str, Check]] = {
     "bounds": rows.bounds,
     "magnitude": rows.magnitude,
     "empty-hub": rows.empty_hub,
+    "blocks": totals.blocks,
+    "total": totals.total,
     "parameters": rows.parameters,
     "cells": rows.cells,
     "ending": answers.ending,

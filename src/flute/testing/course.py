@@ -11,16 +11,17 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from flute.algorithms.contract import Algorithm, Ask, Finished, Mode, Opened, Setting, StepShape
+from flute.algorithms.contract import Algorithm, Ask, Finished, HubTotals, Mode, Opened, Setting, StepShape
 from flute.attacks.chance import Chance
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS
+from flute.messages.numbers import read_only
 from flute.questions.registry import Registration
 from flute.testing.example import Example, NotConforming, patients
 
 RHO: Final = 0.5
-"""zCDP of the whole question where noise is added: moderate, so that private results mean something."""
+"""rho of the whole question where noise is added: moderate, so that private results mean something."""
 ROWS: Final = 400
 """Patients at a time in searches over many."""
 
@@ -29,7 +30,7 @@ ROWS: Final = 400
 class Course:
     """asked: parameters of every step taken. history: what was opened. result: None where it did not get there."""
 
-    asked: tuple[tuple[float, ...], ...]
+    asked: tuple[Array, ...]
     history: tuple[Opened, ...]
     result: dict[str, Any]
 
@@ -47,7 +48,7 @@ class Trial:
     data: Dataset = field(init=False)
     course: Course | None = None
     stopped: Exception | None = None
-    steps: list[tuple[int, tuple[float, ...]]] = field(default_factory=list)
+    steps: list[tuple[int, Array]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pristine = copy.deepcopy(self.algorithm)
@@ -65,6 +66,11 @@ class Trial:
     def setting(self) -> Setting:
         return self.example.setting(self.mode)
 
+    @property
+    def at_once(self) -> bool:
+        """Its rows are equal parts of a hub's total, which depends on who is at that hub together."""
+        return self.mode == "exact" and isinstance(self.algorithm, HubTotals)
+
     def chance(self, what: str) -> Chance:
         return Chance(self.seed + self.mode.encode()).child(what)
 
@@ -74,12 +80,12 @@ class Trial:
     def outline(self, setting: Setting | None = None) -> tuple[StepShape, ...]:
         return self.algorithm.outline(self.example.spec, setting or self.setting)
 
-    def rows(self, step: int, parameters: Sequence[float], data: Dataset) -> Array:
-        return self.algorithm.update(self.example.spec, self.setting, step, tuple(parameters), data)
+    def rows(self, step: int, parameters: Sequence[float] | Array, data: Dataset) -> Array:
+        return self.algorithm.update(self.example.spec, self.setting, step, read_only(parameters), data)
 
     def begin(self) -> None:
         """The first course, over all patients; where it stops, `stopped` says why."""
-        reached: list[tuple[float, ...]] = []
+        reached: list[Array] = []
         try:
             self.course = carried(self, [self.data], reached=reached)
         except Exception as error:  # noqa: BLE001 - whatever it is, a later check tells it
@@ -94,7 +100,7 @@ def carried(
     *,
     setting: Setting | None = None,
     loud: float = 1.0,
-    reached: list[tuple[float, ...]] | None = None,
+    reached: list[Array] | None = None,
 ) -> Course:
     """A course over these hubs. loud: the noise, in its usual deviation. reached: filled with what is asked.
 

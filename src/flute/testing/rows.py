@@ -135,7 +135,11 @@ def row_order(trial: Trial) -> None:
 
 
 def own_row(trial: Trial) -> None:
-    """A patient's row depends on that patient alone, so that the clip norm bounds what one can move."""
+    """A patient's row depends on that patient alone, so that the clip norm bounds what one can move.
+
+    Not asked of totals that a hub gives at once in exact mode, where no norm bounds anything."""
+    if trial.at_once:
+        return
     kept = trial.chance("kept").coins(len(trial.data), chance=0.4)
     kept[0] = True
     alone = np.arange(len(trial.data)) == 0
@@ -186,8 +190,8 @@ def bounds(trial: Trial) -> None:
 
 
 def magnitude(trial: Trial) -> None:
-    """No coordinate of one patient's row is beyond the magnitude of its step (exact)."""
-    if trial.mode != "exact":
+    """No coordinate of one patient's row is beyond the magnitude of its step (exact); of a total: see `totals`."""
+    if trial.mode != "exact" or trial.at_once:
         return
     chance = trial.chance("magnitude")
     for step, asked in trial.steps:
@@ -233,7 +237,7 @@ def duration(trial: Trial) -> None:
                 )
 
 
-def _seconds(trial: Trial, step: int, asked: tuple[float, ...], data: Dataset) -> float:
+def _seconds(trial: Trial, step: int, asked: Array, data: Dataset) -> float:
     """Processor and waiting time of the fastest of three calls."""
     taken = []
     for _ in range(3):
@@ -243,20 +247,20 @@ def _seconds(trial: Trial, step: int, asked: tuple[float, ...], data: Dataset) -
     return min(taken)
 
 
-def _sent(asked: tuple[float, ...], chance: Chance) -> Iterator[tuple[float, ...]]:
+def _sent(asked: Array, chance: Chance) -> Iterator[Array]:
     """What was asked, and what may be sent in its place."""
     yield asked
-    if not asked:
+    if not len(asked):
         return
     for part in _PARTS:
-        yield (part,) * len(asked)
+        yield np.full(len(asked), part)
     signs = np.where(chance.coins(len(asked)), 1.0, -1.0)
     for size in (1.0, 100.0, 1e300):
-        yield tuple((signs * size).tolist())
+        yield signs * size
 
 
 def _longest(
-    trial: Trial, step: int, asked: tuple[float, ...], chance: Chance, values: Callable[..., Array], *,
+    trial: Trial, step: int, asked: Array, chance: Chance, values: Callable[..., Array], *,
     largest: bool = False,
 ) -> tuple[dict[str, float], float]:  # fmt: skip
     """The patient found with the longest row (largest: with the largest coordinate), and that length.
@@ -281,9 +285,7 @@ def _longest(
     return dict(zip(names, best[0].tolist(), strict=True)), float(found[0])
 
 
-def _lengths(
-    trial: Trial, step: int, asked: tuple[float, ...], people: Array, chance: Chance, *, largest: bool
-) -> Array:
+def _lengths(trial: Trial, step: int, asked: Array, people: Array, chance: Chance, *, largest: bool) -> Array:
     names = [u.variable.name for u in trial.example.variables]
     data = table(trial.example, {name: people[:, at] for at, name in enumerate(names)}, chance)
     rows = trial.rows(step, asked, data)
