@@ -221,7 +221,7 @@ NO_RECEIPT = Receipt(bytes(32), 0, bytes(32))
 
 def question_of(step: int, layout: Layout) -> tuple[bytes, tuple[object, ...]]:
     """(digest, fields of the question before its Start) of one round."""
-    fields = (AGREEMENT, "q", step, 0, ())
+    fields = (AGREEMENT, "q", step, 0, b"")
     return step_digest(*fields), fields  # type: ignore[arg-type]
 
 
