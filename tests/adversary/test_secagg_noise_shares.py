@@ -151,7 +151,7 @@ def test_control_r_encodings_under_one_mask_leave_a_share_of_the_noise_in_r() ->
 def draws_for(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> int:
     """How often one contribution draws noise and rounding."""
     calls: list[str] = []
-    for name in ("quantise", "discrete_gaussian"):
+    for name in ("GridSum", "discrete_gaussian"):
         real = getattr(calibrate, name)
         monkeypatch.setattr(calibrate, name, lambda *a, real=real, name=name: calls.append(name) or real(*a))
     mechanism_for(0.05, 1.0, 35, hubs=5, survivors_min=4, colluding=1).contribution(rows, rand=Chance(1)(64))

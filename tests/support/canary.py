@@ -24,6 +24,7 @@ from flute.defaults import FIXED_POINT_BITS, SENTINELS
 from flute.deidentify.pseudonyms import pseudonym
 from flute.dp.clip import clip
 from flute.messages.answer import MaskedAnswer, OwnTotal
+from flute.messages.numbers import read_numbers
 from flute.messages.question import OwnQuestion, SecureQuestion
 from flute.pilot.resources import Man
 from flute.questions.registry import algorithm_for
@@ -175,7 +176,7 @@ def step_of(
 ) -> Step:  # fmt: skip
     """Recompute what a hub computed for this question over `data`."""
     what = agreement.question(asked.question).what
-    rows = algorithm_for(what).update(what, agreement.setting, asked.step, asked.parameters, data)
+    rows = algorithm_for(what).update(what, agreement.setting, asked.step, read_numbers(asked.parameters), data)
     return Step(prices[asked.question][asked.step], rows, data.pseudonyms.tolist().index(mine))
 
 

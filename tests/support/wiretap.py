@@ -75,7 +75,12 @@ def asked(database: Path, kind: type[Q]) -> dict[bytes, Q]:
     store = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
     try:
         tag = (kind.__struct_config__.tag,)
-        rows = store.execute("SELECT digest, body FROM message WHERE outgoing = 1 AND kind = ?", tag)
-        return {digest: msgspec.msgpack.decode(body, type=kind) for digest, body in rows}
+        rows = store.execute(
+            "SELECT digest, body, parameters FROM message JOIN round ON round.id = message.round "
+            "WHERE outgoing = 1 AND kind = ?", tag
+        )  # fmt: skip
+        found = ((digest, msgspec.msgpack.decode(body, type=kind), numbers) for digest, body, numbers in rows)
+        # A question is stored without its parameters: its round has them.
+        return {digest: msgspec.structs.replace(one, parameters=numbers) for digest, one, numbers in found}
     finally:
         store.close()

@@ -37,6 +37,7 @@ from flute.catalogue.statistics import Statistics, figures, persons
 from flute.conformance.model import Coding
 from flute.data.source import RecordSource
 from flute.data.variables import Variable
+from flute.defaults import ROUNDING_DELTA_SHARE
 from flute.defaults.records import CATALOGUE_BINS
 from flute.errors import NotPossible, StudyFileError
 from flute.homes import private_folder, write_private
@@ -203,15 +204,16 @@ class Catalogue:
         held, policy = self._p.store.dataset(dataset), self._p.store.policy()
         account = self._p.ledger.account(Level.STUDY, catalogue_study(held.name), self._ceilings(held.name))
         spent = account.reserved + account.settled
-        whole = hub_epsilon(spent + account.left, policy.delta)
+        delta = (1 - ROUNDING_DELTA_SHARE) * policy.delta  # the rest is set aside for rounding
+        whole = hub_epsilon(spent + account.left, delta)
         return {
             "dataset": held.name,
             "ceiling_epsilon": catalogue_epsilon(policy),
             "delta": policy.delta,
             "rho_spent": spent,
             "rho_left": account.left,
-            "epsilon_spent": hub_epsilon(spent, policy.delta),
-            "epsilon_left": max(whole - hub_epsilon(spent, policy.delta), 0.0),
+            "epsilon_spent": hub_epsilon(spent, delta),
+            "epsilon_left": max(whole - hub_epsilon(spent, delta), 0.0),
         }
 
     # --- steps --------------------------------------------------------------------------------------
