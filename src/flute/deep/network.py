@@ -47,10 +47,12 @@ class NeuralNetworkAlgorithm:
     statement: ClassVar[PrivacyStatement] = PrivacyStatement(
         released=(
             "The weights of a network that tells how likely the outcome is. In exact mode also how many patients "
-            "there are and their mean loss in every round."
+            "there are and their mean loss in every round; in private mode how many there are, of every predictor "
+            "mean and deviation, and of an image the same for each channel and a coarse mean image, under noise."
         ),
         bounded_by=(
-            "Private: every round adds up one gradient per patient, scaled down to an agreed norm. Exact: a hub "
+            "Private: first a patient adds her inputs, their squares and a coarse image, then in every round one "
+            "gradient, each scaled down to an agreed norm. Exact: a hub "
             "gives what training on its patients came to; no number of it is larger than its patients times an "
             "agreed bound, but no norm bounds what one patient does to it."
         ),
