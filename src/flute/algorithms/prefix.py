@@ -114,3 +114,26 @@ def onto_counts(raw: Array) -> Array:
     excess = (np.cumsum(falling) - total) / np.arange(1, len(raw) + 1)
     kept = int(np.flatnonzero(falling - excess > 0)[-1])
     return np.asarray(np.maximum(raw - excess[kept], 0.0))
+
+
+def quantile(counts: Counts, edges: Array, q: float) -> dict[str, float | None]:
+    """Interpolated in its bin; the noise is carried over through the cumulative counts, one deviation to either
+    side, so that it stays honest where few patients are."""
+    n = counts.total
+    if n < 1:
+        return {"value": None, "noise_se": 0.0}
+    cumulative = np.concatenate([[0.0], np.cumsum(counts.consistent)])
+    bins = len(counts.raw)
+    below = min(int(np.searchsorted(cumulative[1:], q * n)), bins - 1)
+    spread = counts.noise_sd(np.where(np.arange(bins) <= below, 1.0, 0.0) - q)
+    low, value, high = (_reached(cumulative, edges, target) for target in (q * n - spread, q * n, q * n + spread))
+    return {"value": value, "noise_se": (high - low) / 2}
+
+
+def _reached(cumulative: Array, edges: Array, target: float) -> float:
+    """The value below which `target` patients lie."""
+    target = float(np.clip(target, 0.0, cumulative[-1]))
+    right = max(int(np.searchsorted(cumulative, target)), 1)
+    inside = cumulative[right] - cumulative[right - 1]
+    part = (target - cumulative[right - 1]) / inside if inside > 0 else 0.0
+    return float(edges[right - 1] + part * (edges[right] - edges[right - 1]))

@@ -27,7 +27,7 @@ from flute.algorithms.contract import (
 )
 from flute.algorithms.design import check_variable, known, values
 from flute.algorithms.linear import read_parameters
-from flute.algorithms.prefix import Counts, norm_squared, onto_counts, opened_counts, rows
+from flute.algorithms.prefix import Counts, norm_squared, onto_counts, opened_counts, quantile, rows
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.defaults import MAX_VECTOR
@@ -166,7 +166,7 @@ def _number_result(v: Variable, block: Array, sigma: float, *, private: bool) ->
         "missing": _estimate(missing, sigma),
         "mean": mean,
         "sd": deviation,
-        "quantiles": {str(q): _quantile(counts, edges, q / 100) for q in QUANTILES},
+        "quantiles": {str(q): quantile(counts, edges, q / 100) for q in QUANTILES},
         "histogram": {
             "edges": edges.tolist(),
             "counts": counts.consistent.tolist(),
@@ -191,27 +191,3 @@ def _moments(v: Variable, counts: Counts, total: float, squares: float) -> tuple
     noise = float(np.hypot(sigma * np.hypot(1, 2 * m), n_noise * (q - 2 * m * m))) / n
     shown = min(noise / (2 * deviation), float(np.sqrt(noise))) if deviation > 0 else float(np.sqrt(noise))
     return mean, _estimate(half * deviation, half * shown)
-
-
-def _quantile(counts: Counts, edges: Array, q: float) -> dict[str, Any]:
-    """Interpolated in its bin. The noise is carried over through the cumulative counts one deviation to
-    either side, so it stays honest where few patients are."""
-    n = counts.total
-    if n < 1:
-        return _estimate(None, 0.0)
-    bins = len(counts.raw)
-    below = int(np.searchsorted(np.cumsum(counts.consistent), q * n))
-    weights = np.where(np.arange(bins) <= min(below, bins - 1), 1.0, 0.0) - q
-    spread = counts.noise_sd(weights)
-    low, value, high = (_at(counts, edges, target) for target in (q * n - spread, q * n, q * n + spread))
-    return _estimate(value, (high - low) / 2)
-
-
-def _at(counts: Counts, edges: Array, target: float) -> float:
-    """The value below which `target` patients lie, 0 <= target <= n."""
-    cumulative = np.concatenate([[0.0], np.cumsum(counts.consistent)])
-    target = float(np.clip(target, 0.0, cumulative[-1]))
-    right = max(int(np.searchsorted(cumulative, target)), 1)
-    inside = cumulative[right] - cumulative[right - 1]
-    part = (target - cumulative[right - 1]) / inside if inside > 0 else 0.0
-    return float(edges[right - 1] + part * (edges[right] - edges[right - 1]))

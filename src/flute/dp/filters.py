@@ -233,10 +233,6 @@ def _bounded(event: Event, whose: str) -> Noised | AddedDelta:
     return seen
 
 
-def _order_pot(order: float, cap: float) -> Pot:
-    return Pot(f"Renyi divergence of order {order:g}", Fraction(cap))
-
-
 def _split(delta: float) -> tuple[float, Pot]:
     """Delta for the noise, and the pot for what rounding adds outright, as `study.protection.budget_of` has it."""
     if not 0 < delta < 1:

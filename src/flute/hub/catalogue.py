@@ -37,7 +37,6 @@ from flute.catalogue.statistics import Statistics, figures, persons
 from flute.conformance.model import Coding
 from flute.data.source import RecordSource
 from flute.data.variables import Variable
-from flute.defaults import ROUNDING_DELTA_SHARE
 from flute.defaults.records import CATALOGUE_BINS
 from flute.errors import NotPossible, StudyFileError
 from flute.homes import private_folder, write_private
@@ -49,7 +48,7 @@ from flute.ledger.entries import PersonAct, RecordSourceOpened
 from flute.primitives.keys import digest
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import VERSION, Agreement, PlanChoice, Question, write_agreement
-from flute.study.protection import RAND_SIZE, Price, budget_of, cover, hub_epsilon, prices, uncover
+from flute.study.protection import RAND_SIZE, Price, budget_of, cover, epsilon_at, prices, uncover
 
 FOLDER: Final = "catalogue"
 QUESTION: Final = "description"
@@ -204,16 +203,15 @@ class Catalogue:
         held, policy = self._p.store.dataset(dataset), self._p.store.policy()
         account = self._p.ledger.account(Level.STUDY, catalogue_study(held.name), self._ceilings(held.name))
         spent = account.reserved + account.settled
-        delta = (1 - ROUNDING_DELTA_SHARE) * policy.delta  # the rest is set aside for rounding
-        whole = hub_epsilon(spent + account.left, delta)
+        so_far, whole = (epsilon_at(rho, policy.delta) for rho in (spent, spent + account.left))
         return {
             "dataset": held.name,
             "ceiling_epsilon": catalogue_epsilon(policy),
             "delta": policy.delta,
             "rho_spent": spent,
             "rho_left": account.left,
-            "epsilon_spent": hub_epsilon(spent, delta),
-            "epsilon_left": max(whole - hub_epsilon(spent, delta), 0.0),
+            "epsilon_spent": so_far,
+            "epsilon_left": max(whole - so_far, 0.0),
         }
 
     # --- steps --------------------------------------------------------------------------------------

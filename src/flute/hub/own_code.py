@@ -31,7 +31,7 @@ _STRIDE = 0.6180339887498949
 
 
 def asks_own_code(agreement: Agreement) -> bool:
-    return any(isinstance(algorithm_for(q.what), OwnCode) for q in agreement.questions)
+    return bool(_own(agreement))
 
 
 def require_allowed(agreement: Agreement, *, allowed: bool, me: str) -> None:

@@ -12,11 +12,11 @@ from flute.dp.odds import exact_sentence, odds_sentence
 from flute.sdk.extras import frame
 from flute.sdk.pages import heading, page, table, words
 from flute.sdk.place import Account
-from flute.sdk.prices import affordable, epsilon_at
+from flute.sdk.prices import affordable
 from flute.sdk.terms import Budget, Exact
 from flute.study.agreement import Agreement, write_agreement
 from flute.study.check import checked_agreement
-from flute.study.protection import budget_of, study_budget
+from flute.study.protection import budget_of, epsilon_at, study_budget
 
 
 @dataclass(frozen=True, slots=True)

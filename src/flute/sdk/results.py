@@ -13,8 +13,8 @@ from flute.algorithms.contract import Spec
 from flute.questions.registry import REGISTRY
 from flute.sdk import frames, plots
 from flute.sdk.pages import heading, page, simulated, table, words
-from flute.sdk.prices import epsilon_at
 from flute.study.agreement import Agreement
+from flute.study.protection import epsilon_at
 
 _ROWS_SHOWN = 40
 

@@ -23,10 +23,9 @@ from flute.local.run import StudyStopped
 from flute.sdk.estimators import Estimator, FederatedLogisticRegression, Model
 from flute.sdk.extras import frame, loaded
 from flute.sdk.pages import heading, page, table, words
-from flute.sdk.prices import epsilon_at
 from flute.sdk.study import Study
 from flute.sdk.terms import Budget, named
-from flute.study.protection import budget_of
+from flute.study.protection import budget_of, epsilon_at
 
 Score = Literal["auc", "log-loss", "brier"]
 _SCORES: Final = {"auc": ("auc", True), "log-loss": ("log_loss", False), "brier": ("brier", False)}

@@ -226,3 +226,8 @@ def uncover(total: NDArray[np.int64], price: Price) -> tuple[Array, float]:
 def hub_epsilon(rho: float, delta: float) -> float:
     """What charges of `rho` in all mean as epsilon at `delta`."""
     return epsilon_of(rho, delta)
+
+
+def epsilon_at(rho: float, delta: float) -> float:
+    """The epsilon of charges of `rho` in all that were agreed at `delta`: inverse of `budget_of`, rounded up."""
+    return hub_epsilon(rho, (1 - ROUNDING_DELTA_SHARE) * delta)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from flute.algorithms.contract import Ask, Finished, Opened, Operation, PrivacyStatement, Setting, Spec, StepShape
 from flute.algorithms.design import known
 from flute.algorithms.linear import read_parameters
-from flute.algorithms.prefix import onto_counts
+from flute.algorithms.prefix import onto_counts, quantile
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import StudyFileError
@@ -39,7 +39,6 @@ from flute.summaries.blocks import (
     one_hot,
     placed,
     plain,
-    quantile,
     require_kind,
     require_room,
 )
