@@ -223,11 +223,13 @@ out.write(struct.pack('<4sQ', b'FSBX', 1))
 out.flush()
 time.sleep(0.3)
 """
-FRAME = "out.write(struct.pack('<IIBBI', {unit}, {log}, 0, 0, 0) + struct.pack('<d', 7.0))\nout.flush()\n"
+ANSWER = "struct.pack('<IIBBI', {unit}, {log}, 0, 0, 0) + struct.pack('<d', 7.0)"
+FRAME = f"out.write({ANSWER})\nout.flush()\n"
 LIARS = {
     "answers out of order": FRAME.format(unit=1, log=0),
     "answers twice": FRAME.format(unit=0, log=0) * 2,
-    "more answers than units": "".join(FRAME.format(unit=u, log=0) for u in range(3)) + "time.sleep(0.2)\n",
+    # At once, in fewer bytes than a pipe takes whole: what comes after the last answer was read is read by nobody.
+    "more answers than units": f"out.write({' + '.join(ANSWER.format(unit=u, log=0) for u in range(3))})\n",
     "a log without end": FRAME.format(unit=0, log=2**31),
     "bytes without end": "while True:\n    out.write(b'\\xff' * 65536)\n",
     "half an answer": "out.write(b'\\0' * 9)\n",
