@@ -10,7 +10,7 @@ from flute.report.cohorts import Described, panel_of
 from flute.report.figures import Figure, Table, counted, described
 from flute.report.grid import MAX_COLUMNS, Cell, grid_chart
 from flute.report.intervals import IntervalPanel, IntervalRow, Reading, interval_panels
-from flute.report.numbers import UNKNOWN, count, decimal, finite, p_value, percent, short
+from flute.report.numbers import UNKNOWN, count, decimal, finite, p_value, percent, plural, short
 from flute.report.reading import Interval, Names, interval, mapping, sequence, texts
 from flute.report.shown import (
     TEST_HEAD,
@@ -86,7 +86,7 @@ def _mean_takeaway(label: str, unit: str, means: Sequence[tuple[str, Interval]],
     said = f"Mean {label}: from {short(low[0])} ({low[1]}) to {f'{short(high[0])} {unit}'.strip()} ({high[1]})."
     test = next((t for k in ("welch", "analysis_of_variance") if (t := mapping(tests.get(k)))), {})
     p = finite(test.get("p"))
-    return said if p is None else f"{said} By {_article(test)}: p {p_value(p)}."
+    return said if p is None else f"{said} By {_article(test)}: p\N{NO-BREAK SPACE}{p_value(p)}."
 
 
 def _article(test: Mapping[str, Any]) -> str:
@@ -207,13 +207,14 @@ def _cross_takeaway(
         f"where it is {names[0][high]}."
     )
     p = finite(mapping(result.get("independence")).get("p"))
-    return said if p is None else f"{said} Chi-squared: p {p_value(p)}."
+    return said if p is None else f"{said} Chi-squared: p\N{NO-BREAK SPACE}{p_value(p)}."
 
 
 def _measures(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     test = mapping(result.get("independence"))
     if finite(test.get("statistic")) is not None:
-        name = f"chi-squared on {short(finite(test.get('degrees_of_freedom')))} degrees of freedom"
+        degrees = finite(test.get("degrees_of_freedom"))
+        name = f"chi-squared on {plural(degrees, 'degree', 'degrees')} of freedom"
         yield name, short(finite(test.get("statistic")), 4), UNKNOWN, UNKNOWN, p_value(finite(test.get("p")))
     fisher, cramer = finite(result.get("fisher_p")), finite(result.get("cramers_v"))
     if fisher is not None:

@@ -146,6 +146,6 @@ def listed(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
-def plural(n: float, one: str, many: str) -> str:
+def plural(n: float | None, one: str, many: str) -> str:
     """`1 hub`, `3 hubs`."""
-    return f"{count(n)} {one if n == 1 else many}"
+    return f"{UNKNOWN if n is None else count(n)} {one if n == 1 else many}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from flute.report.figures import Figure, Table, described
 from flute.report.forest import ForestRow, Ratio, forest
 from flute.report.intervals import IntervalPanel, IntervalRow, Reading, interval_panels
-from flute.report.numbers import decimal, finite, p_value, short
+from flute.report.numbers import decimal, finite, p_value, plural, short
 from flute.report.reading import Z_95, Interval, mapping, odds_model, sequence, texts
 from flute.report.shown import Answer, Asked, axis_around, bounded, ends, with_unit
 from flute.report.survivals import column_label
@@ -141,7 +141,7 @@ def _filled(asked: Asked) -> tuple[Table, ...]:
     filled = mapping(asked.result.get("imputed"))
     if not filled:
         return ()
-    times, sweeps = (short(finite(asked.result.get(k))) for k in ("imputations", "sweeps"))
+    times, sweeps = (finite(asked.result.get(k)) for k in ("imputations", "sweeps"))
     missing = [finite(v) for v in sequence(asked.result.get("missing_information"))]
     rows = [(asked.names.variable(name), short(finite(n)), "") for name, n in filled.items()]
     columns = texts(asked.result.get("columns"))
@@ -150,8 +150,9 @@ def _filled(asked: Asked) -> tuple[Table, ...]:
         for i, column in enumerate(columns)
         if i < len(missing) and column != "intercept"
     ]
+    title = f"Missing values, filled in {plural(times, 'time', 'times')} over {plural(sweeps, 'sweep', 'sweeps')}"
     head = ("Variable or coefficient", "Values filled in", "Information lost by them")
-    return (Table(f"Missing values, filled in {times} times over {sweeps} sweeps", head, tuple(rows)),)
+    return (Table(title, head, tuple(rows)),)
 
 
 _QUALITY: Final = (

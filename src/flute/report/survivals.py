@@ -79,7 +79,7 @@ def _takeaway(asked: Asked, groups: Sequence[tuple[str, Mapping[str, Any]]], uni
     ]
     said = f"Half have had the event after {', '.join(told)}." if told else "In no group half have had the event."
     p = finite(mapping(asked.result.get("log_rank")).get("p"))
-    return said if p is None else f"{said} Log-rank test of a difference: p {p_value(p)}."
+    return said if p is None else f"{said} Log-rank test of a difference: p\N{NO-BREAK SPACE}{p_value(p)}."
 
 
 def _times(groups: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -> Table:
