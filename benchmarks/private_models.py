@@ -8,9 +8,9 @@ public.
 Privacy: one question has the whole epsilon at delta 1e-6; of three hubs one may collude, so a total carries 1.5 times
 the variance that is charged. Noise is Gaussian, as `tests/support/sums.py` draws it.
 Anchors: diffprivlib's LogisticRegression and RandomForestClassifier on the same patients in one place (epsilon, delta
-0), the best of several settings at each epsilon; scikit-learn's HistGradientBoostingClassifier and
-RandomForestClassifier (as many trees, as deep) and LinearSVC without privacy. diffprivlib needs an older
-scikit-learn: give an environment's Python as FLUTE_DIFFPRIVLIB_PYTHON, or install it where this runs.
+0), of several settings in each trial the one that is best in the other trials; scikit-learn's
+HistGradientBoostingClassifier and RandomForestClassifier (as many trees, as deep) and LinearSVC without privacy.
+diffprivlib needs an older scikit-learn: give an environment's Python as FLUTE_DIFFPRIVLIB_PYTHON, or install it where this runs.
 Seeds: constants of private models were chosen on these data sets, with other divisions, cohorts and noise.
 """
 
@@ -54,6 +54,8 @@ from support.sums import Privacy, dataset, run, setting, spread
 
 EPSILONS = (0.5, 1.0, 3.0, 10.0)
 FIRST_SEED, TRIALS, QUICK_TRIALS = 3_001, 12, 2
+SMALL_TRIALS = 48
+"""Of the two public data sets: 300 patients and their noise make AUC vary by .07 from trial to trial."""
 WITHIN = 0.005
 """Of an anchor's AUC."""
 PRIVATE_BINS = 8
@@ -193,10 +195,13 @@ def _ends(task: Task) -> dict[str, Array]:
 
 
 def best(found: Mapping[str, list[list[float]]], model: str, at: int) -> tuple[float, str]:
-    """Mean AUC of the best setting of a model at an epsilon, and which setting that is."""
-    means = {name: float(np.mean(areas[at])) for name, areas in found.items() if name.startswith(model)}
-    name = max(means, key=lambda n: means[n])
-    return means[name], name
+    """Mean AUC of a model at an epsilon, in every trial of the setting that is best in the others; and the setting
+    that is best in all: the best in hindsight is lucky besides, which no user is."""
+    names = [name for name in found if name.startswith(model)]
+    areas = np.array([found[name][at] for name in names])
+    others = areas.sum(axis=1, keepdims=True) - areas
+    chosen = areas[np.argmax(others, axis=0), np.arange(areas.shape[1])]
+    return float(chosen.mean()), names[int(np.argmax(areas.mean(axis=1)))]
 
 
 # --- rows -------------------------------------------------------------------------------------
@@ -297,9 +302,9 @@ def svm_rows(task: Task) -> list[Row]:
 
 def main() -> None:
     args = options(__doc__ or "")
-    trials = QUICK_TRIALS if args.quick else TRIALS
+    trials, small = (QUICK_TRIALS, QUICK_TRIALS) if args.quick else (TRIALS, SMALL_TRIALS)
     with threadpool_limits(1):
-        for task in (pilot(trials), public("breast cancer", trials), public("diabetes", trials)):
+        for task in (pilot(trials), public("breast cancer", small), public("diabetes", small)):
             for row in (*private_rows(task), *exact_rows(task, 1 if args.quick else trials), *svm_rows(task)):
                 show(row, as_json=args.json)
 

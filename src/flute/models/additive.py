@@ -106,27 +106,33 @@ def margins(features: Sequence[Feature], parameters: Array, found: Indices) -> A
 
 def reached(features: Sequence[Feature], history: Sequence[Opened]) -> Curves:
     """What the opened sums tell; `history`: at least step 0."""
-    opened, sigma = _counts(features, history[0]), history[0].sigma
+    curves, people = alone(features, history[0])
+    means, covariances = list(curves.means), list(curves.covariances)
+    for step, visit in enumerate(history[1:]):
+        k = step % len(features)
+        share = expit(curves.start + means[k])
+        curvature = people[k] * np.maximum(np.minimum(share, 1 - share), _LEAST_SPREAD)
+        mean, covariance = _told(means[k], covariances[k], visit.total, curvature, visit.sigma)
+        means[k], covariances[k] = mean, covariance + _MOVED * _prior(features[k], len(features))
+    return Curves(curves.start, tuple(means), tuple(covariances))
+
+
+def alone(features: Sequence[Feature], histogram: Opened) -> tuple[Curves, tuple[Array, ...]]:
+    """Curves by what step 0 tells of each predictor by itself; and how many patients its bins seem to have."""
+    opened, sigma = _counts(features, histogram), histogram.sigma
     n, start = _whole(opened)
     fitted = float(expit(start))
-    priors = [_prior(feature, len(features)) for feature in features]
-    people = [
-        people_by_code(feature, one.sum(axis=1), n, sigma) for feature, one in zip(features, opened, strict=True)
-    ]
     scale, noise = max(fitted, 1 - fitted), sigma * float(np.hypot(fitted, 1 - fitted))
-    means, covariances = [], []
-    for count, there, prior in zip(opened, people, priors, strict=True):
+    means, covariances, people = [], [], []
+    for feature, count in zip(features, opened, strict=True):
+        prior = _prior(feature, len(features))
+        there = people_by_code(feature, count.sum(axis=1), n, sigma)
         sums = (count[:, 1] - fitted * count.sum(axis=1)) / scale
         mean, covariance = _told(np.zeros(len(there)), prior, sums, there * min(fitted, 1 - fitted), noise / scale)
         means.append(mean)
         covariances.append(covariance + _CONFOUNDED * prior)
-    for step, visit in enumerate(history[1:]):
-        k = step % len(features)
-        share = expit(start + means[k])
-        curvature = people[k] * np.maximum(np.minimum(share, 1 - share), _LEAST_SPREAD)
-        mean, covariance = _told(means[k], covariances[k], visit.total, curvature, visit.sigma)
-        means[k], covariances[k] = mean, covariance + _MOVED * priors[k]
-    return Curves(start, tuple(means), tuple(covariances))
+        people.append(there)
+    return Curves(start, tuple(means), tuple(covariances)), tuple(people)
 
 
 def _told(mean: Array, covariance: Array, sums: Array, curvature: Array, noise: float) -> tuple[Array, Array]:

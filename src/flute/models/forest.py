@@ -136,7 +136,8 @@ class RandomForestAlgorithm:
             splits = private_forest.drawn(features, history[0], spec.trees, spec.max_depth, spec.seed)
             if len(history) == 1:
                 return Ask(splits.flat())
-            leaves, n, noise = private_forest.leaves(history[1], spec.trees, spec.max_depth)
+            expected = private_forest.expected_risks(features, history[0], splits, spec.trees, spec.max_depth)
+            leaves, n, noise = private_forest.leaves(history[1], expected)
             told = private_forest.telling(features, history[0])
             return Finished(_result(spec, features, splits, leaves, n, noise) | {"importances": told})
         totals = [one.total[1:] if k == 0 else one.total for k, one in enumerate(history)]
