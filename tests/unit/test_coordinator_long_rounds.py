@@ -24,6 +24,7 @@ from flute.coordinator.rounds import Rounds
 from flute.coordinator.runs import Runner
 from flute.coordinator.store import open_store
 from flute.defaults import ROUND_TIMEOUT_S
+from flute.errors import MisuseError
 from flute.messages.answer import MaskedAnswer, OwnTotal, Receipt
 from flute.messages.envelope import ID_SIZE, envelope_digest, parse_envelope, write_envelope
 from flute.messages.numbers import read_numbers, write_numbers
@@ -89,15 +90,19 @@ def test_a_restarted_coordinator_reads_the_very_history_that_the_first_one_kept(
 RECEIPT = Receipt(bytes(32), 1, bytes(32))
 
 
+def question_of(made: int, size: int, hub: str) -> bytes:
+    return write_envelope(
+        OwnQuestion(bytes(32), "q", 0, 0, bytes(size)), key=SigningKey(bytes(32)), sender="coordinator",
+        recipient=hub, roster_version=7, now=NOW, rand=bytes(ID_SIZE), study="long", round=made,
+    )  # fmt: skip
+
+
 def one_round(rounds: Rounds, number: int, size: int) -> int:
     """A round over three hubs, as the runner stores it, with vectors of `size` bytes."""
     made = rounds.add_round("long", "q", "", number, 0, bytes(size), 0.0, 1.0)
     sent = []
     for hub in ("north", "south", "west"):
-        envelope = write_envelope(
-            OwnQuestion(bytes(32), "q", 0, 0, bytes(size)), key=SigningKey(bytes(32)), sender="coordinator",
-            recipient=hub, roster_version=7, now=NOW, rand=bytes(ID_SIZE), study="long", round=made,
-        )  # fmt: skip
+        envelope = question_of(made, size, hub)
         sent.append((hub, "secure-question", envelope_digest(envelope), envelope, b"small"))
     rounds.advance(made, {"state": "asked"}, sent)
     for hub in ("north", "south", "west"):
@@ -108,10 +113,12 @@ def one_round(rounds: Rounds, number: int, size: int) -> int:
 
 
 def used_bytes(path: Path) -> int:
+    """Of the database and the files beside it."""
+    files = sum(file.stat().st_size for file in path.with_name("coordinator-bodies").iterdir())
     with sqlite3.connect(path) as db:
         page, pages, free = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_size", "page_count",
                                                                              "freelist_count"))  # fmt: skip
-    return page * (pages - free)
+    return page * (pages - free) + files
 
 
 def test_the_database_grows_by_what_was_asked_and_opened_alone() -> None:
@@ -142,6 +149,42 @@ def test_of_a_large_message_stay_its_header_signature_and_receipt() -> None:
         small = one_round(rounds, 1, 100)
         (first, *_) = rounds.messages(small, "secure-question", outgoing=True)
         assert parse_envelope(first.envelope).body != b"", "a small message was not kept whole"
+        engine.dispose()
+
+
+def test_what_a_crash_leaves_of_a_transition_is_deleted_and_what_rows_name_stays() -> None:
+    with quick_folder() as folder:
+        engine = open_store(folder / "coordinator.db")
+        rounds = Rounds(engine)
+        made = rounds.add_round("long", "q", "", 0, 0, b"\x07" * 200_000, 0.0, 1.0)
+        files = folder / "coordinator-bodies"
+        before = sorted(files.iterdir())
+        with pytest.raises(sa.exc.IntegrityError):
+            rounds.add_round("long", "q", "", 0, 0, bytes(200_000), 0.0, 1.0)
+        assert sorted(files.iterdir()) == before, "a transition that failed left its file"
+        (files / "stray").write_bytes(bytes(10))
+        again = Rounds(engine)
+        again.sweep()
+        assert sorted(files.iterdir()) == before
+        assert again.parameters(made) == b"\x07" * 200_000
+        before[0].unlink()
+        with pytest.raises(MisuseError, match="gone"):
+            again.parameters(made)
+        engine.dispose()
+
+
+def test_a_study_that_is_stopped_gives_up_the_messages_of_its_open_round() -> None:
+    with quick_folder() as folder:
+        engine = open_store(folder / "coordinator.db")
+        rounds = Rounds(engine)
+        made = rounds.add_round("long", "q", "", 0, 0, b"", 0.0, 1.0)
+        envelope = question_of(made, 200_000, "north")
+        rounds.advance(made, {"state": "asked"}, [("north", "secure-question", bytes(32), envelope, b"")])
+        assert len(list((folder / "coordinator-bodies").iterdir())) == 1
+        rounds.stop_study("long", "enough", 1, 1.0)
+        assert list((folder / "coordinator-bodies").iterdir()) == []
+        (message,) = rounds.messages(made, "secure-question", outgoing=True)
+        assert parse_envelope(message.envelope).header.recipient == "north"
         engine.dispose()
 
 
@@ -182,8 +225,9 @@ def test_control_before_a_round_has_ended_nothing_is_taken_from_its_messages() -
         engine = open_store(folder / "coordinator.db")
         rounds = Rounds(engine)
         made = rounds.add_round("long", "q", "", 0, 0, bytes(800_000), 0.0, 1.0)
-        rounds.advance(made, {"state": "asked"}, [("north", "secure-question", bytes(32), bytes(800_000), b"")])
-        assert rounds.messages(made, "secure-question", outgoing=True)[0].envelope == bytes(800_000)
+        envelope = question_of(made, 800_000, "north")
+        rounds.advance(made, {"state": "asked"}, [("north", "secure-question", bytes(32), envelope, b"")])
+        assert Rounds(engine).messages(made, "secure-question", outgoing=True)[0].envelope == envelope
         engine.dispose()
 
 
@@ -275,6 +319,18 @@ def test_rounds_of_an_older_database_are_read_as_they_were(tmp_path: Path) -> No
     assert [(r.step, r.state, r.sigma, r.ended_at) for r in rounds.rounds("old")] == [
         (n, "opened", 2.5, 3.0) for n in asked
     ]
+    large = {"envelope": question_of(3, 200_000, "north"), "round": 3}
+    with new.begin() as connection:  # a round that was under way
+        connection.execute(
+            sa.text(
+                "INSERT INTO message (round, hub, kind, outgoing, digest, envelope, body)"
+                " VALUES (:round, 'north', 'secure-question', 1, x'00', :envelope, x'00')"
+            ),
+            large,
+        )
+    assert rounds.messages(3, "secure-question", outgoing=True)[0].envelope == large["envelope"]
+    rounds.end(3, {"state": "opened"})
+    assert parse_envelope(rounds.messages(3, "secure-question", outgoing=True)[0].envelope).body == b""
     added = rounds.add_round("old", "q", "", 9, 0, write_numbers(np.array([4.5])), 0.0, 1.0)
     assert read_numbers(rounds.parameters(added)).tolist() == [4.5]
     with pytest.raises(sa.exc.IntegrityError):

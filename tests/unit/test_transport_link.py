@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -28,10 +29,35 @@ def ends() -> Iterator[tuple[Link, Link]]:
 
 
 def test_frames_arrive_whole_and_in_order(ends: tuple[Link, Link]) -> None:
-    frames = [Ready(), Peers(("hub-a", "hub-b")), Receipt("hub-a", TRANSFER), Arrived("hub-a", b"x" * 70_000)]
+    frames = [Ready(), Peers(("hub-a", "hub-b")), Receipt("hub-a", TRANSFER), Arrived("hub-a", memoryview(b"xy"))]
     for frame in frames:
         ends[0].send(frame)
     assert [ends[1].receive() for _ in frames] == frames
+
+
+@pytest.mark.parametrize("size", [0, 1, 200, 65_536, 65_537, 100_000, 3_000_000])
+def test_parcels_of_any_size_arrive_as_they_are_encoded_whether_or_not_they_were_copied(
+    ends: tuple[Link, Link], size: int
+) -> None:
+    parcel = Parcel("hub-a", "coordinator", TRANSFER, bytes(range(256)) * (size // 256) + bytes(size % 256))
+    got: list[object] = []
+    reader = threading.Thread(target=lambda: got.extend(ends[1].receive() for _ in range(2)))
+    reader.start()
+    ends[0].ship("hub-b", parcel)
+    ends[0].send(Arrived("hub-b", memoryview(parcel_bytes(parcel))))
+    reader.join()
+    shipped, arrived = got
+    assert isinstance(shipped, Ship)
+    assert isinstance(arrived, Arrived)
+    assert shipped.parcel == arrived.parcel == parcel_bytes(parcel)
+    assert (shipped.peer, arrived.peer, parcel_of(shipped.parcel)) == ("hub-b", "hub-b", parcel)
+
+
+def test_a_frame_beyond_the_limit_is_not_sent(ends: tuple[Link, Link]) -> None:
+    with pytest.raises(TooLarge):
+        ends[0].send(Arrived("hub-a", memoryview(bytes(links.MAX_FRAME_BYTES))))
+    with pytest.raises(TooLarge):
+        ends[0].ship("hub-a", Parcel("hub-a", "coordinator", TRANSFER, bytes(links.MAX_FRAME_BYTES)))
 
 
 def test_end_of_the_other_process_is_told_and_not_guessed(ends: tuple[Link, Link]) -> None:
@@ -82,7 +108,7 @@ def test_largest_envelope_fits_a_parcel_and_a_frame() -> None:
     parcel = Parcel("h" * 32, "c" * 32, TRANSFER, bytes(MAX_ENVELOPE_BYTES))
     raw = parcel_bytes(parcel)
     assert len(raw) <= links.MAX_PARCEL_BYTES
-    assert len(msgspec.msgpack.encode(Ship("h" * 32, raw))) <= links.MAX_FRAME_BYTES
+    assert len(msgspec.msgpack.encode(Ship("h" * 32, memoryview(raw)))) <= links.MAX_FRAME_BYTES
     assert parcel_of(raw) == parcel
 
 

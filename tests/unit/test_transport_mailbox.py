@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -191,12 +194,125 @@ def test_close_wakes_a_waiting_receiver(box: Mailbox) -> None:
 def test_full_disk_accepts_nothing_and_breaks_nothing(box: Mailbox) -> None:
     box._database.execute("PRAGMA max_page_count = 20")  # SQLite's own way to run out of space
     with pytest.raises(ChannelError, match="free space"):
-        box.put(parcel(1, body=bytes(200_000)))
+        box.put(parcel(1, body=bytes(60_000)))
     with pytest.raises(ChannelError, match="free space"):
-        box.arrived(parcel(1, sender="hub-a", body=bytes(200_000)), "hub-a")
+        box.arrived(parcel(1, sender="hub-a", body=bytes(60_000)), "hub-a")
     box._database.execute("PRAGMA max_page_count = 100000")
-    box.put(parcel(1, body=bytes(200_000)))
-    assert box.arrived(parcel(1, sender="hub-a", body=bytes(200_000)), "hub-a") is not None
+    box.put(parcel(1, body=bytes(60_000)))
+    assert box.arrived(parcel(1, sender="hub-a", body=bytes(60_000)), "hub-a") is not None
+
+
+# --- long bodies, which lie in files --------------------------------------------------------
+
+
+LONG = bytes(range(256)) * 400
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "mailbox.db-bodies").iterdir())
+
+
+def test_long_message_is_there_after_a_restart_and_its_file_is_gone_after_its_receipt(tmp_path: Path) -> None:
+    box = Mailbox(tmp_path / "mailbox.db")
+    stored = box.put(parcel(1, body=LONG))
+    box.close()
+    box = Mailbox(tmp_path / "mailbox.db")
+    assert box.outgoing() == [stored]
+    assert box.load(stored.row) == parcel(1, body=LONG)
+    assert [path.stat().st_mode & 0o777 for path in files(tmp_path)] == [0o600]
+    box.received(parcel(1).transfer, "hub-a", "coordinator")
+    box.put(parcel(2))  # the row goes with the next transaction, its file with the row
+    assert files(tmp_path) == []
+    box.close()
+
+
+def test_long_message_of_the_inbox_is_given_out_whole_until_it_is_done(tmp_path: Path) -> None:
+    box = Mailbox(tmp_path / "mailbox.db")
+    delivered(box, parcel(1, body=LONG))
+    assert box.arrived(parcel(1, body=LONG), "coordinator") is None
+    box.close()
+    box = Mailbox(tmp_path / "mailbox.db")
+    taken = box.receive(0.0)
+    assert taken is not None
+    assert taken.body == LONG
+    box.done(taken)
+    assert files(tmp_path) == []
+    box.close()
+
+
+def test_quota_counts_the_bytes_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "MAX_MAILBOX_BYTES", len(LONG) + 10)
+    box = Mailbox(tmp_path / "mailbox.db")
+    box.put(parcel(1, body=LONG))
+    box.close()
+    box = Mailbox(tmp_path / "mailbox.db")
+    with pytest.raises(ChannelError, match="full"):
+        box.put(parcel(2, body=bytes(11)))
+    box.put(parcel(2, body=bytes(10)))
+    box.close()
+
+
+def test_full_disk_leaves_no_row_and_no_file_of_a_long_message(
+    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flute.transport.bodies.os.write", full)
+        with pytest.raises(ChannelError, match="free space"):
+            box.put(parcel(1, body=LONG))
+        with pytest.raises(ChannelError, match="free space"):
+            box.arrived(parcel(1, sender="hub-a", body=LONG), "hub-a")
+    box._database.execute("PRAGMA max_page_count = 8")  # the file can be written, its row cannot
+    accepted = 0
+    with contextlib.suppress(ChannelError):
+        for accepted in range(1000):
+            box.put(parcel(accepted, body=LONG))
+    assert accepted < 999
+    assert len(files(tmp_path)) == len(box.outgoing()) == accepted
+    box._database.execute("PRAGMA max_page_count = 100000")
+    assert box.put(parcel(2000, body=LONG)) in box.outgoing()
+
+
+def test_what_a_power_cut_left_of_a_long_message_is_forgotten_and_stray_files_are_deleted(tmp_path: Path) -> None:
+    box = Mailbox(tmp_path / "mailbox.db")
+    whole, cut = box.put(parcel(1, body=LONG)), box.put(parcel(2, body=LONG))
+    delivered(box, parcel(3, sender="hub-a", body=LONG))
+    (arrived,) = {path.name for path in files(tmp_path)} - {whole.file, cut.file}
+    box.close()
+    (tmp_path / "mailbox.db-bodies" / str(cut.file)).write_bytes(LONG[:-1])
+    (tmp_path / "mailbox.db-bodies" / arrived).unlink()
+    (tmp_path / "mailbox.db-bodies" / "stray").write_bytes(b"of a transaction that never ended")
+    box = Mailbox(tmp_path / "mailbox.db")
+    assert box.outgoing() == [whole]
+    assert box.receive(0.0) is None
+    assert [path.name for path in files(tmp_path)] == [whole.file]
+    assert box.load(whole.row) == parcel(1, body=LONG)
+    box.close()
+
+
+def test_mailbox_of_before_there_were_files_goes_on_with_what_is_in_it(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mailbox.db") as old:
+        old.executescript(
+            """CREATE TABLE outbox (row INTEGER PRIMARY KEY AUTOINCREMENT, recipient TEXT NOT NULL,
+                   sender TEXT NOT NULL, transfer BLOB NOT NULL UNIQUE, body BLOB NOT NULL);
+               CREATE TABLE inbox (ticket INTEGER PRIMARY KEY AUTOINCREMENT, hop TEXT NOT NULL,
+                   peer TEXT NOT NULL, body BLOB NOT NULL);"""
+        )
+        old.execute("INSERT INTO outbox VALUES (7, 'hub-a', 'coordinator', ?, ?)", (bytes(16), LONG))
+        old.execute("INSERT INTO inbox VALUES (5, 'hub-a', 'hub-a', ?)", (LONG,))
+    old.close()
+    box = Mailbox(tmp_path / "mailbox.db")
+    (stored,) = box.outgoing()
+    assert (stored.row, stored.size) == (7, len(LONG))
+    assert box.load(7) == Parcel("hub-a", "coordinator", bytes(16), LONG)
+    taken = box.receive(0.0)
+    assert taken is not None
+    assert (taken.ticket, taken.body) == (5, LONG)
+    box.done(taken)
+    assert box.put(parcel(8, body=LONG)).row == 8
+    box.close()
 
 
 def test_memory_of_transfers_is_bounded(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +332,7 @@ from flute.transport.link import Parcel
 from flute.transport.mailbox import Mailbox
 box = Mailbox(Path(sys.argv[1]))
 for number in range(10**6):
-    box.put(Parcel("hub-a", "coordinator", number.to_bytes(16, "big"), bytes(2000)))
+    box.put(Parcel("hub-a", "coordinator", number.to_bytes(16, "big"), bytes(2000 if number % 2 else 70000)))
     sys.stdout.write(f"{number}\\n"); sys.stdout.flush()
     if number % 3 == 2:
         box.received((number - 2).to_bytes(16, "big"), "hub-a", "coordinator")

@@ -6,6 +6,7 @@ authority/         the engine's certificate authority
 kit/               certificate and key of the engine's server
 roster/            published TUF metadata
 coordinator.db     studies, rounds, results
+coordinator-bodies/   long vectors of rounds
 mail/              mailbox of the wire
 """
 

@@ -1,4 +1,4 @@
-"""The coordinator's queries: studies, consents, tickets, rounds, messages. No decision is taken here."""
+"""The coordinator's queries: studies, rounds, messages (the rest is in `entries`). No decision is taken here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Column, Connection, Engine, func, insert, select, update
 
-from flute.coordinator.keeping import is_large, lighter_answer, lighter_envelope
-from flute.coordinator.store import CONSENT, HEAD, KEY, MESSAGE, RESULT, ROUND, SEEN, STUDY, TICKET, TRAFFIC
-from flute.messages.protocol import Ticket
+from flute.coordinator.entries import Entries
+from flute.coordinator.keeping import Filing, is_large, lighter_answer, lighter_envelope
+from flute.coordinator.store import CONSENT, MESSAGE, ROUND, STUDY, TICKET, bodies_of
+from flute.errors import MisuseError
 
 ACTIVE: Final = ("gathering", "asked", "masked", "echoed", "talking", "summed")
 
@@ -61,16 +60,32 @@ class MessageRow:
 _ROUND_COLUMNS: Final = tuple(ROUND.c[name] for name in RoundRow.__slots__)
 
 
-class Rounds:
-    """Every method is one transaction, or takes part in the caller's through `transaction`."""
+class Rounds(Entries):
+    """As `Entries`, and studies, rounds and messages. What is long of them lies in files beside the database."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
+        self._bodies = bodies_of(engine)
+
+    def sweep(self) -> None:
+        """Delete files that a crash left without a row. Call before the first round is moved."""
+        columns = (ROUND.c.parameters_file, ROUND.c.total_file, MESSAGE.c.envelope_file, MESSAGE.c.body_file)
+        with self.transaction() as db:
+            named = {name for column in columns for name in db.execute(select(column)).scalars() if name}
+        self._bodies.sweep(named)
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            yield connection
+    def _filing(self) -> Iterator[tuple[Connection, Filing]]:
+        """A transaction with its files."""
+        with Filing(self._bodies) as files:
+            with self.transaction() as db:
+                yield db, files
+            files.committed()
+
+    def _whole(self, row: bytes, file: str | None) -> bytes:
+        """Of a message: all of it while its round goes on, then what stays."""
+        found = None if file is None else self._bodies.get(file)
+        return bytes(row) if found is None else found
 
     # --- studies -------------------------------------------------------------------------------
 
@@ -106,40 +121,13 @@ class Rounds:
     def stop_study(self, study: str, why: str, at: int, now: float) -> None:
         """The study and its open rounds end together."""
         open_rounds = (ROUND.c.study == study, ROUND.c.state.in_(ACTIVE))
-        with self.transaction() as db:
+        with self._filing() as (db, files):
+            for number in db.execute(select(ROUND.c.id).where(*open_rounds)).scalars().all():
+                _lighten(db, files, number)
             db.execute(update(ROUND).where(*open_rounds).values(state="failed", why=why[:500], ended_at=now))
             db.execute(
                 update(STUDY).where(STUDY.c.study == study).values(state="stopped", why=why[:1000], ended_at=at)
             )
-
-    # --- consents and tickets --------------------------------------------------------------------
-
-    def consents(self, study: str) -> dict[str, dict[str, Any]]:
-        with self.transaction() as db:
-            rows = db.execute(select(CONSENT).where(CONSENT.c.study == study)).mappings().all()
-        return {r["hub"]: dict(r) for r in rows}
-
-    def set_consent(self, study: str, hub: str, decision: str, key: bytes | None, snapshot: bytes, at: int) -> None:
-        with self.transaction() as db:
-            db.execute(
-                update(CONSENT)
-                .where(CONSENT.c.study == study, CONSENT.c.hub == hub)
-                .values(decision=decision, key=key, snapshot=snapshot, at=at)
-            )
-
-    def add_ticket(self, study: str, hub: str, digest: bytes, body: bytes) -> None:
-        with self.transaction() as db:
-            db.execute(
-                upsert(TICKET)
-                .values(digest=digest, study=study, hub=hub, body=body, round=None)
-                .on_conflict_do_nothing()
-            )
-
-    def tickets(self, study: str) -> list[tuple[Ticket, int | None]]:
-        """Every ticket of a study, with the round that burnt it."""
-        with self.transaction() as db:
-            rows = db.execute(select(TICKET.c.body, TICKET.c.round).where(TICKET.c.study == study)).all()
-        return [(msgspec.msgpack.decode(body, type=Ticket), used) for body, used in rows]
 
     # --- rounds ----------------------------------------------------------------------------------
 
@@ -147,12 +135,13 @@ class Rounds:
         self, study: str, question: str, party: str, step: int, attempt: int, parameters: bytes,
         now: float, deadline: float,
     ) -> int:  # fmt: skip
-        with self.transaction() as db:
+        with self._filing() as (db, files):
+            kept, file = files.keep(parameters, b"")
             result = db.execute(
                 insert(ROUND).values(
                     study=study, question=question, party=party, step=step, attempt=attempt, state="gathering",
-                    why="", parameters=parameters, total=None, sigma=0.0, deadline=deadline, began_at=now,
-                    ended_at=0.0,
+                    why="", parameters=kept, parameters_file=file, total=None, sigma=0.0, deadline=deadline,
+                    began_at=now, ended_at=0.0,
                 )
             )  # fmt: skip
             return int(result.inserted_primary_key[0])  # type: ignore[index]
@@ -174,13 +163,21 @@ class Rounds:
 
     def parameters(self, round_id: int) -> bytes:
         """What a round is asked with."""
-        with self.transaction() as db:
-            return bytes(db.execute(select(ROUND.c.parameters).where(ROUND.c.id == round_id)).scalar_one())
+        return self._vector(round_id, ROUND.c.parameters, ROUND.c.parameters_file)
 
     def total(self, round_id: int) -> bytes:
         """What a round opened; empty where it opened nothing."""
+        return self._vector(round_id, ROUND.c.total, ROUND.c.total_file)
+
+    def _vector(self, round_id: int, row: Column[Any], file: Column[Any]) -> bytes:
         with self.transaction() as db:
-            return bytes(db.execute(select(ROUND.c.total).where(ROUND.c.id == round_id)).scalar_one() or b"")
+            kept, name = db.execute(select(row, file).where(ROUND.c.id == round_id)).one()
+        found = bytes(kept or b"") if name is None else self._bodies.get(name)
+        if found is None:
+            raise MisuseError(
+                f"A vector of round {round_id} is gone from {self._bodies.folder}; restore that folder."
+            )
+        return found
 
     def advance(
         self,
@@ -192,30 +189,22 @@ class Rounds:
         """One step of a round, all or nothing: its new state, what is to be sent, the tickets it burns.
 
         outgoing: (hub, kind, digest, envelope, body)."""
-        with self.transaction() as db:
+        with self._filing() as (db, files):
             if values:
                 db.execute(update(ROUND).where(ROUND.c.id == round_id).values(**values))
             for ticket in tickets:
                 db.execute(update(TICKET).where(TICKET.c.digest == ticket).values(round=round_id))
             for hub, kind, digest, envelope, body in outgoing:
-                db.execute(
-                    upsert(MESSAGE)
-                    .values(
-                        round=round_id, hub=hub, kind=kind, outgoing=1, digest=digest, envelope=envelope, body=body
-                    )
-                    .on_conflict_do_nothing()
-                )
+                _add_message(db, files, round_id, (hub, kind, 1, digest), envelope, body)
 
     def end(self, round_id: int, values: dict[str, Any]) -> None:
         """A round's last state, and its large messages lighter, all or nothing."""
-        with self.transaction() as db:
+        with self._filing() as (db, files):
+            if "total" in values:
+                kept, file = files.keep(values["total"], b"")
+                values = values | {"total": kept, "total_file": file}
             db.execute(update(ROUND).where(ROUND.c.id == round_id).values(**values))
-            sizes = select(
-                MESSAGE.c.id, func.length(MESSAGE.c.envelope), func.length(MESSAGE.c.body)
-            ).where(MESSAGE.c.round == round_id)  # fmt: skip
-            for number, *size in db.execute(sizes).all():
-                if is_large(max(size)):
-                    _lighten(db, number)
+            _lighten(db, files, round_id)
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -231,12 +220,8 @@ class Rounds:
 
     def add_answer(self, round_id: int, hub: str, kind: str, digest: bytes, envelope: bytes, body: bytes) -> None:
         """The first answer of a kind counts; a hub that repeats itself changes nothing."""
-        with self.transaction() as db:
-            db.execute(
-                upsert(MESSAGE)
-                .values(round=round_id, hub=hub, kind=kind, outgoing=0, digest=digest, envelope=envelope, body=body)
-                .on_conflict_do_nothing()
-            )
+        with self._filing() as (db, files):
+            _add_message(db, files, round_id, (hub, kind, 0, digest), envelope, body)
 
     def exchanged(self, round_id: int, *, outgoing: bool) -> list[tuple[str, str]]:
         """(hub, kind) of a round's messages in their order, without what is in them."""
@@ -267,107 +252,57 @@ class Rounds:
                 .where(MESSAGE.c.round == round_id, MESSAGE.c.outgoing == int(outgoing), MESSAGE.c.kind == kind)
                 .order_by(MESSAGE.c.id)
             ).mappings()
-            return [MessageRow(r["hub"], r["kind"], r["digest"], r["envelope"], r["body"]) for r in rows]
+            found = [dict(r) for r in rows]
+        return [
+            MessageRow(
+                r["hub"], r["kind"], r["digest"],
+                self._whole(r["envelope"], r["envelope_file"]), self._whole(r["body"], r["body_file"]),
+            )
+            for r in found
+        ]  # fmt: skip
 
     def answer(self, round_id: int, hub: str, kind: str) -> bytes:
         """The body of one answer that has arrived."""
         with self.transaction() as db:
-            body = db.execute(
-                select(MESSAGE.c.body).where(
+            found = db.execute(
+                select(MESSAGE.c.body, MESSAGE.c.body_file).where(
                     MESSAGE.c.round == round_id, MESSAGE.c.hub == hub, MESSAGE.c.kind == kind, MESSAGE.c.outgoing == 0
                 )
-            ).scalar_one()
-        return bytes(body)
-
-    # --- keys of studies under plan threshold-he -------------------------------------------------
-
-    def asked_for_keys(self, study: str) -> int:
-        """How many key ceremonies a study's hubs were called to."""
-        calls = select(MESSAGE.c.round).where(MESSAGE.c.kind == "key-call", MESSAGE.c.outgoing == 1).distinct()
-        with self.transaction() as db:
-            rows = db.execute(select(ROUND.c.id).where(ROUND.c.study == study, ROUND.c.id.in_(calls))).all()
-        return len(rows)
-
-    def keep_key(self, study: str, attempt: int, body: bytes) -> None:
-        with self.transaction() as db:
-            db.execute(insert(KEY).values(study=study, attempt=attempt, body=body))
-
-    def key(self, study: str) -> bytes | None:
-        """The newest public key of a study."""
-        with self.transaction() as db:
-            body = db.execute(
-                select(KEY.c.body).where(KEY.c.study == study).order_by(KEY.c.attempt.desc()).limit(1)
-            ).scalar_one_or_none()
-        return None if body is None else bytes(body)
-
-    # --- heads of the hubs' journals -------------------------------------------------------------
-
-    def keep_head(self, hub: str, number: int, head: bytes) -> None:
-        """The newest one counts; it proves itself to the hub that signed it, and to nobody else."""
-        with self.transaction() as db:
-            statement = upsert(HEAD).values(hub=hub, number=number, head=head)
-            db.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["hub"], set_={"number": number, "head": head}, where=HEAD.c.number < number
-                )
-            )
-
-    def head(self, hub: str) -> bytes:
-        """Empty where the hub never gave one."""
-        with self.transaction() as db:
-            found = db.execute(select(HEAD.c.head).where(HEAD.c.hub == hub)).scalar_one_or_none()
-        return bytes(found or b"")
-
-    # --- results, traffic, nonces ----------------------------------------------------------------
-
-    def put_result(self, study: str, reference: str, result: dict[str, Any], now: int) -> None:
-        with self.transaction() as db:
-            db.execute(
-                upsert(RESULT)
-                .values(study=study, reference=reference, result=result, at=now)
-                .on_conflict_do_nothing()
-            )
-
-    def finished(self, study: str) -> frozenset[str]:
-        """References of the questions that have a result."""
-        with self.transaction() as db:
-            return frozenset(db.execute(select(RESULT.c.reference).where(RESULT.c.study == study)).scalars())
-
-    def results(self, study: str) -> dict[str, dict[str, Any]]:
-        with self.transaction() as db:
-            rows = db.execute(select(RESULT).where(RESULT.c.study == study).order_by(RESULT.c.at)).mappings()
-            return {r["reference"]: r["result"] for r in rows}
-
-    def count_traffic(self, study: str, *messages: tuple[str, str, str, int]) -> None:
-        """messages: (sender, recipient, kind, bytes)."""
-        with self.transaction() as db:
-            for sender, recipient, kind, size in messages:
-                statement = upsert(TRAFFIC).values(
-                    study=study, sender=sender, recipient=recipient, kind=kind, messages=1, bytes=size
-                )
-                db.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["study", "sender", "recipient", "kind"],
-                        set_={"messages": TRAFFIC.c.messages + 1, "bytes": TRAFFIC.c.bytes + size},
-                    )
-                )
-
-    def traffic(self, study: str) -> list[dict[str, Any]]:
-        with self.transaction() as db:
-            return [dict(r) for r in db.execute(select(TRAFFIC).where(TRAFFIC.c.study == study)).mappings()]
-
-    def first_use(self, nonce: bytes, now: int, forget_at: int) -> bool:
-        """True the first time within `forget_at`; the coordinator's memory against replays."""
-        with self.transaction() as db:
-            db.execute(delete(SEEN).where(SEEN.c.forget_at < now))
-            result = db.execute(upsert(SEEN).values(nonce=nonce, forget_at=forget_at).on_conflict_do_nothing())
-            return bool(result.rowcount)
+            ).one()
+        return self._whole(*found)
 
 
-def _lighten(db: Connection, number: int) -> None:
-    message = db.execute(select(MESSAGE).where(MESSAGE.c.id == number)).mappings().one()
-    lighter = {
-        "envelope": lighter_envelope(message["envelope"]),
-        "body": lighter_answer(message["kind"], message["body"]),
-    }
-    db.execute(update(MESSAGE).where(MESSAGE.c.id == number).values(**lighter))
+def _add_message(
+    db: Connection, files: Filing, round_id: int, what: tuple[str, str, int, bytes], envelope: bytes, body: bytes
+) -> None:
+    """The first one of a kind counts. What is large of it lies in files until the round has ended.
+
+    what: hub, kind, whether it goes out, digest."""
+    hub, kind, outgoing, digest = what
+    place = {"round": round_id, "hub": hub, "kind": kind, "outgoing": outgoing}
+    if db.execute(select(MESSAGE.c.id).filter_by(**place)).first() is not None:
+        return
+    kept_envelope, envelope_file = files.keep(envelope, lighter_envelope(envelope))
+    kept_body, body_file = files.keep(body, lighter_answer(kind, body))
+    db.execute(
+        insert(MESSAGE).values(
+            **place, digest=digest, envelope=kept_envelope, envelope_file=envelope_file, body=kept_body,
+            body_file=body_file,
+        )
+    )  # fmt: skip
+
+
+def _lighten(db: Connection, files: Filing, round_id: int) -> None:
+    """Give up what lies in files of a round's messages; in rows it does where an older version wrote them."""
+    sizes = select(
+        MESSAGE.c.id, MESSAGE.c.envelope_file, MESSAGE.c.body_file,
+        func.length(MESSAGE.c.envelope), func.length(MESSAGE.c.body),
+    ).where(MESSAGE.c.round == round_id)  # fmt: skip
+    for number, envelope_file, body_file, *size in db.execute(sizes).all():
+        lighter: dict[str, Any] = {"envelope_file": None, "body_file": None}
+        files.give_up(envelope_file, body_file)
+        if is_large(max(size)):
+            message = db.execute(select(MESSAGE).where(MESSAGE.c.id == number)).mappings().one()
+            lighter["envelope"] = lighter_envelope(message["envelope"])
+            lighter["body"] = lighter_answer(message["kind"], message["body"])
+        db.execute(update(MESSAGE).where(MESSAGE.c.id == number).values(**lighter))

@@ -1,6 +1,7 @@
 """What the coordinator remembers: studies, consents, tickets, rounds and every envelope of a round.
 
-Of a round that has ended, large messages are kept without what made them large (`keeping`). SQLite through
+Of a round that has ended, large messages are kept without what made them large (`keeping`); until then that lies in
+files beside the database (`bodies_of`), as do the long vectors that rounds ask with and open. SQLite through
 SQLAlchemy; the schema is made and changed by the migrations beside this file. The totals it
 holds are opened ones, covered by the hubs' noise; it never has a record or a hub's own answer in clear.
 """
@@ -26,6 +27,8 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+
+from flute.transport.bodies import Bodies
 
 METADATA: Final = MetaData()
 _WAL_BYTES: Final = 2**26
@@ -81,6 +84,8 @@ ROUND: Final = Table(
     Column("deadline", Float, nullable=False),
     Column("began_at", Float, nullable=False),
     Column("ended_at", Float, nullable=False, default=0.0),
+    Column("parameters_file", String),  # of the bodies beside; null where the row has it itself
+    Column("total_file", String),
     UniqueConstraint("study", "question", "party", "step", "attempt"),
 )  # fmt: skip
 
@@ -92,8 +97,10 @@ MESSAGE: Final = Table(
     Column("kind", String, nullable=False),
     Column("outgoing", Integer, nullable=False),
     Column("digest", LargeBinary, nullable=False, index=True),
-    Column("envelope", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),  # what stays of it, where a file has all of it
     Column("body", LargeBinary, nullable=False),
+    Column("envelope_file", String),
+    Column("body_file", String),
     UniqueConstraint("round", "hub", "kind", "outgoing"),
 )  # fmt: skip
 
@@ -144,6 +151,12 @@ ENROLMENT: Final = Table(
     Column("request", LargeBinary),
     Column("admission", LargeBinary),
 )  # fmt: skip
+
+
+def bodies_of(engine: Engine) -> Bodies:
+    """The files beside an open database."""
+    path = Path(engine.url.database or "")
+    return Bodies(path.with_name(f"{path.stem}-bodies"), durable=True)
 
 
 def open_store(path: Path) -> Engine:

@@ -18,7 +18,7 @@ from flute.cohort.flow import Flow
 from flute.cohort.overrides import Override
 from flute.errors import NotPossible
 from flute.hub.plans import ImportPlan
-from flute.hub.store import open_database
+from flute.hub.replies import open_database
 from flute.intake.profile import Profile
 
 _SCHEMA: Final = """

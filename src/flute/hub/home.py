@@ -6,6 +6,7 @@ kit/              certificate and key of the engine's wire
 roster.state      newest roster seen (TUF metadata); never goes back
 journal.db        the journal: budget and audit log are views of it
 hub.db            datasets, studies, answers          may be backed up
+hub-bodies/       long answers of hub.db              may be backed up with it
 secrets.db        ticket secrets, channel keys        in NO backup
 mail/             mailbox of the wire
 records/          frozen datasets (Parquet), one file per snapshot

@@ -128,6 +128,11 @@ class Protocol:
 
     def drop_study(self, study: str) -> None:
         self._talks.drop_study(study)
+        self._round.drop_records()
+
+    def tidy(self) -> None:
+        """Called now and then: what is held in memory and not needed any more goes."""
+        self._round.tidy()
 
     def _journal_total(self, release: bytes, reply: bytes, now: int) -> None:
         """A computation among hubs ended, and its total leaves; it was charged when it began."""

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from flute.algorithms.contract import JointAlgorithm, OwnCode
 from flute.data.dataset import Dataset
-from flute.data.source import RecordSource
 from flute.data.variables import Array
 from flute.enclaves import hub as enclaves
 from flute.enclaves.combined import split_masked
 from flute.errors import MisuseError, OutOfOrder, ProtocolAbortedError
 from flute.hub.gate import Admitted, fields_of
+from flute.hub.held import HeldRecords, Sources
 from flute.hub.own_code import own_rows
 from flute.hub.stops import Stops
 from flute.hub.store import HubStore
@@ -41,20 +41,18 @@ from flute.study.jointly import Work, computed, summed
 from flute.study.protection import RAND_SIZE
 from flute.study.sides import HubSide
 
-Sources = Callable[[bytes], RecordSource]
-"""Snapshot digest to the frozen records."""
 Entropy = Callable[[int], bytes]
 """Fresh operating-system entropy; an argument so that tests can replay."""
 
 
 class Round:
-    """Computes answers to admitted questions. Holds no records between calls."""
+    """Computes answers to admitted questions. Holds no records between calls but images (`held`)."""
 
     def __init__(self, store: HubStore, journal: Journal, sources: Sources, entropy: Entropy, stops: Stops) -> None:
         self._stops = stops
         self._store = store
         self._journal = journal
-        self._sources = sources
+        self._records_held = HeldRecords(sources)
         self._entropy = entropy
 
     def pooled(self, admitted: Admitted, side: HubSide, now: int) -> MaskedAnswer:
@@ -144,7 +142,15 @@ class Round:
             RecordSourceOpened(agreement.study, question.id, admitted.release, admitted.study.snapshot, names), now
         )
         variables = agreement.setting.variables
-        return self._sources(admitted.study.snapshot).open([variables[name].variable for name in names])
+        return self._records_held.open(admitted.study.snapshot, [variables[name].variable for name in names])
+
+    def drop_records(self) -> None:
+        """A study has ended."""
+        self._records_held.drop()
+
+    def tidy(self) -> None:
+        """Called now and then."""
+        self._records_held.tidy()
 
     def _given(self, admitted: Admitted, data: Dataset) -> Callable[[], Array | Iterator[Array]]:
         """What will give the step's numbers. Nothing is computed before `covered` calls it, which lets no failure

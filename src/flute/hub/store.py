@@ -1,16 +1,7 @@
-"""What a hub remembers besides its journal: datasets, studies, answers that left, protocol secrets.
-
-Two SQLite files. `hub.db` may be backed up. `secrets.db` holds ticket secrets and ratcheted channel keys:
-it belongs in no backup, since a restored copy could open what was already opened another way. Both are
-written with synchronous=FULL: whatever a reply rests on is on disk before the reply leaves.
-"""
+"""What a hub remembers besides its journal: datasets, studies, policy; with answers and secrets (`replies`)."""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,9 +9,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from flute.data.variables import Variable
-from flute.defaults import DELTA, DISCLOSURE_FLOOR, EXACT_MAX_NUMBERS, HUB_EPSILON, REPLAY_MEMORY_S
+from flute.defaults import DELTA, DISCLOSURE_FLOOR, EXACT_MAX_NUMBERS, HUB_EPSILON
 from flute.defaults.records import CATALOGUE_EPSILON
-from flute.errors import NotPossible, Replayed, WrongStudy
+from flute.errors import NotPossible, WrongStudy
+from flute.hub.replies import Replies
 from flute.messages.limits import Count, Name
 from flute.primitives.keys import digest
 
@@ -34,17 +26,9 @@ CREATE TABLE IF NOT EXISTS study(
   study TEXT PRIMARY KEY, agreement BLOB NOT NULL, digest BLOB NOT NULL, signature BLOB NOT NULL,
   state TEXT NOT NULL, snapshot BLOB NOT NULL, floor_holds INTEGER NOT NULL, proposed_at INTEGER NOT NULL,
   decided_at INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS seen(
-  message_id BLOB PRIMARY KEY, digest BLOB NOT NULL, reply BLOB, forget_at INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS own_answer(release BLOB PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS masked(study TEXT PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS policy(id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS next_policy(id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS change(id BLOB PRIMARY KEY, body BLOB NOT NULL);
-"""
-_SECRETS_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS member(study TEXT PRIMARY KEY, state BLOB NOT NULL);
-PRAGMA secure_delete=ON;
 """
 
 
@@ -165,18 +149,12 @@ class StudyEntry(Struct, frozen=True):
     decided_at: int
 
 
-class HubStore:
-    """One per hub service; safe for its threads."""
+class HubStore(Replies):
+    """One per hub service; safe for its threads. Replies and secrets: see `Replies`."""
 
     def __init__(self, folder: Path) -> None:
-        self._lock = threading.RLock()
-        self._hub = open_database(folder / "hub.db", _HUB_SCHEMA)
-        self._secrets = open_database(folder / "secrets.db", _SECRETS_SCHEMA)
-
-    def close(self) -> None:
-        with self._lock:
-            self._hub.close()
-            self._secrets.close()
+        super().__init__(folder)
+        self._hub.executescript(_HUB_SCHEMA)
 
     # --- datasets ------------------------------------------------------------------------------
 
@@ -230,40 +208,6 @@ class HubStore:
         """Digests of those that datasets or studies answer from."""
         return {d.snapshot for d in self.datasets()} | {s.snapshot for s in self.studies()}
 
-    # --- replay and replies --------------------------------------------------------------------
-
-    def seen(self, message_id: bytes, digest: bytes, now: int) -> bytes | None:
-        """None for a message not dealt with yet; the stored reply when the very same bytes come again.
-
-        Raises: Replayed: the id was used for other bytes, or the same bytes had no reply to repeat."""
-        with self._lock:
-            row = self._hub.execute(
-                "SELECT digest, reply FROM seen WHERE message_id = ? AND forget_at >= ?", (message_id, now)
-            ).fetchone()
-        if row is None:
-            return None
-        if row[0] == digest and row[1] is not None:
-            return bytes(row[1])
-        raise Replayed("This message was already received; a message id serves once.")
-
-    def remember(self, message_id: bytes, digest: bytes, reply: bytes | None, now: int) -> None:
-        """A message was dealt with, and what was answered. A message that a crash cut short is not
-        remembered: it is delivered and dealt with again, and every step of that is idempotent."""
-        with self._write(self._hub) as db:
-            db.execute("DELETE FROM seen WHERE forget_at < ?", (now,))
-            db.execute(
-                "INSERT OR REPLACE INTO seen VALUES (?,?,?,?)", (message_id, digest, reply, now + REPLAY_MEMORY_S)
-            )
-
-    def keep_own_answer(self, release: bytes, body: bytes) -> None:
-        with self._write(self._hub) as db:
-            db.execute("INSERT INTO own_answer VALUES (?,?)", (release, body))
-
-    def own_answer(self, release: bytes) -> bytes | None:
-        with self._lock:
-            row = self._hub.execute("SELECT body FROM own_answer WHERE release = ?", (release,)).fetchone()
-        return None if row is None else bytes(row[0])
-
     # --- policy --------------------------------------------------------------------------------
 
     def policy(self) -> HubPolicy:
@@ -298,55 +242,6 @@ class HubStore:
     def drop_change(self, change: bytes) -> None:
         with self._write(self._hub) as db:
             db.execute("DELETE FROM change WHERE id = ?", (change,))
-
-    # --- secrets -------------------------------------------------------------------------------
-
-    def member(self, study: str) -> bytes | None:
-        with self._lock:
-            row = self._secrets.execute("SELECT state FROM member WHERE study = ?", (study,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def put_member(self, study: str, state: bytes, vector: bytes | None = None) -> None:
-        """The state; before it, a masked vector that may have to be sent again. It leaves only after both are on
-        disk, so a crash in between loses nothing that anybody has seen. The vector is no secret."""
-        if vector is not None:
-            with self._write(self._hub) as db:
-                db.execute("INSERT OR REPLACE INTO masked VALUES (?,?)", (study, vector))
-        with self._write(self._secrets) as db:
-            db.execute("INSERT OR REPLACE INTO member VALUES (?,?)", (study, state))
-
-    def vector(self, study: str) -> bytes:
-        """The last masked vector of a study; empty where there was none."""
-        with self._lock:
-            row = self._hub.execute("SELECT vector FROM masked WHERE study = ?", (study,)).fetchone()
-        return b"" if row is None else bytes(row[0])
-
-    def erase_member(self, study: str) -> None:
-        with self._write(self._secrets) as db:
-            db.execute("DELETE FROM member WHERE study = ?", (study,))
-        with self._write(self._hub) as db:
-            db.execute("DELETE FROM masked WHERE study = ?", (study,))
-
-    @contextmanager
-    def _write(self, db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-
-
-def open_database(path: Path, schema: str) -> sqlite3.Connection:
-    """One of the hub's own SQLite files: what a reply rests on is on disk before the reply leaves."""
-    path.touch(mode=0o600, exist_ok=True)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
-    db.executescript(schema)
-    return db
 
 
 def _study_entry(row: tuple[Any, ...]) -> StudyEntry:

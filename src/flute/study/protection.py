@@ -16,13 +16,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flute.aggregation.codec import Bounds, Layout, decode_exact, encode_exact, exact_bounds, width_for
+from flute.aggregation.codec import ROOM, Bounds, Layout, decode_exact, encode_exact, exact_bounds, width_for
 from flute.aggregation.plan import PLANS
 from flute.aggregation.terms import default_threshold, noise_sharers
-from flute.algorithms.contract import JointAlgorithm, StepShape
+from flute.algorithms.contract import HubTotals, JointAlgorithm, StepShape
 from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS, JOINT_FRACTION_BITS, MIN_HUBS, ROUNDING_BETA, ROUNDING_DELTA_SHARE
 from flute.defaults.joint import MAX_INPUT_BITS
+from flute.defaults.rounds import NARROW_FRACTION_BITS, NARROW_FROM
 from flute.defaults.threshold import MAX_CELLS, MAX_TOTAL
 from flute.dp.calibrate import Mechanism, mechanism_for
 from flute.dp.ceiling import epsilon_of, rho_within
@@ -89,12 +90,14 @@ def prices(agreement: Agreement, question: Question) -> tuple[Price, ...]:
 
 
 def _exact_price(agreement: Agreement, question: Question, shape: StepShape) -> Price:
-    """Exact sums: as many digits as the plan has room for, FIXED_POINT_BITS at most."""
+    """Exact sums: as many digits as the plan has room for, FIXED_POINT_BITS at most; fewer of a network's many."""
     layout, n = Layout(64, shape.size), len(agreement.hubs)
     if isinstance(algorithm_for(question.what), JointAlgorithm):  # opened by the hubs themselves, not a sum
         return Price(shape, None, 0.0, 0.0, shape.size, layout, exact_bounds(1), JOINT_FRACTION_BITS)
     if agreement.plan.name not in _LARGEST_TOTAL:
-        return Price(shape, None, 0.0, 0.0, shape.size, layout, exact_bounds(n))
+        return _narrow_price(agreement, question, shape) or Price(
+            shape, None, 0.0, 0.0, shape.size, layout, exact_bounds(n)
+        )
     if agreement.plan.name == "threshold-he":
         _require_cells(question, shape)
     most = _LARGEST_TOTAL[agreement.plan.name]
@@ -108,6 +111,19 @@ def _exact_price(agreement: Agreement, question: Question, shape: StepShape) -> 
         )
     part = math.ceil(reach * 2**bits)
     return Price(shape, None, 0.0, 0.0, shape.size, layout, Bounds(part, n * part, math.inf), bits)
+
+
+def _narrow_price(agreement: Agreement, question: Question, shape: StepShape) -> Price | None:
+    """What hubs computed over many steps in 32 bits is not known to 40 binary digits: where 32 bits leave
+    NARROW_FRACTION_BITS, it travels in half the bytes. None: it is not such a sum, or they leave fewer."""
+    if shape.size < NARROW_FROM or not isinstance(algorithm_for(question.what), HubTotals):
+        return None
+    n, reach = len(agreement.hubs), agreement.max_patients * shape.magnitude + 1
+    bits = min(math.floor(math.log2(ROOM[32] / (n * reach))), FIXED_POINT_BITS)
+    part = math.ceil(reach * 2**bits)
+    if bits < NARROW_FRACTION_BITS or n * part > ROOM[32]:
+        return None
+    return Price(shape, None, 0.0, 0.0, shape.size, Layout(32, shape.size), Bounds(part, n * part), bits)
 
 
 def _require_cells(question: Question, shape: StepShape) -> None:

@@ -129,7 +129,7 @@ class Engine:
         self,
         settings: EngineSettings,
         hubs: Sequence[str],
-        on_frame: Callable[[bytes, str, bytes], None],
+        on_frame: Callable[[bytes, str, memoryview], None],
         on_peers: Callable[[], None],
     ) -> None:
         require_grpc(settings.url)
@@ -172,7 +172,7 @@ class Engine:
         with self._lock:
             return tuple(sorted(_party(name) for name in self._connected if name in self._guard.admitted))
 
-    def send(self, kind: bytes, peer: str, body: bytes) -> None:
+    def send(self, kind: bytes, peer: str, body: bytes | memoryview) -> None:
         """Hand a frame to the connection of `peer`; without one, or outside the roster, it is dropped here.
 
         Nothing is awaited: the receipt of the other service is the only sign of delivery.
@@ -183,7 +183,7 @@ class Engine:
         if endpoint is None or name not in self._guard.admitted:
             return
         try:
-            self._communicator.send(endpoint, APPLICATION, Message(None, kind + body))
+            self._communicator.send(endpoint, APPLICATION, Message(None, b"".join((kind, body))))
         except CommError as error:
             _log.info("a frame to %s was not sent: %s", peer, error.code)  # the connection ended just now
 
@@ -194,7 +194,7 @@ class Engine:
         if objection is not None:
             _log.warning("dropped a frame of %s: %s", endpoint.name[:64], objection)
             return
-        self._on_frame(message.payload[:1], _party(endpoint.name), message.payload[1:])
+        self._on_frame(message.payload[:1], _party(endpoint.name), memoryview(message.payload)[1:])
 
     def state_change(self, endpoint: Endpoint) -> None:
         """The engine's callback for connections that come and go."""

@@ -1,7 +1,8 @@
 """The link between a service and its relay: frames over a Unix socket pair that no third process can open.
 
 A frame is a 4-byte big-endian length and one MessagePack struct of the closed set below. Parcels are opaque
-bytes to the link and to the relay; only the services read them (`parcel_of`).
+bytes to the link and to the relay; only the services read them (`parcel_of`). They may be megabytes: a large one is
+not copied to be put into its frame, and what is read of a frame is a view into it.
 
     service -> relay   Ship  Receipt  Admit
     relay -> service   Ready  Failed  Peers  Again  Arrived  Receipt
@@ -17,6 +18,7 @@ from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from flute.defaults import MAX_ENVELOPE_BYTES, MAX_ROSTER_HUBS, MAX_TEXT_CHARS
 from flute.errors import ChannelError, Malformed, TooLarge
@@ -31,10 +33,13 @@ MAX_PARCEL_BYTES: Final = MAX_ENVELOPE_BYTES + PARCEL_OVERHEAD
 MAX_FRAME_BYTES: Final = MAX_PARCEL_BYTES + PARCEL_OVERHEAD
 _LENGTH: Final = 4
 _SMALL: Final = 64 * 1024
-"""Frames up to here are copied behind their length and written in one call; larger ones are not copied again."""
+"""Frames up to here are copied behind their length and written in one call; larger ones are not copied."""
+_NONE: Final = memoryview(b"")
+_BIN32: Final = b"\xc6"
+"""MessagePack's mark of bytes with a length of four bytes, as longer ones than 65,535 have it."""
 
 TransferId = Annotated[bytes, Meta(min_length=TRANSFER_SIZE, max_length=TRANSFER_SIZE)]
-ParcelBytes = Annotated[bytes, Meta(max_length=MAX_PARCEL_BYTES)]
+ParcelBytes = Annotated[memoryview, Meta(max_length=MAX_PARCEL_BYTES)]
 Names = Annotated[tuple[PartyId, ...], Meta(max_length=MAX_ROSTER_HUBS + 1)]
 
 
@@ -107,7 +112,7 @@ def parcel_bytes(parcel: Parcel) -> bytes:
     return _encoder.encode(parcel)
 
 
-def parcel_of(raw: bytes) -> Parcel:
+def parcel_of(raw: bytes | memoryview) -> Parcel:
     """Raises: TooLarge, Malformed. The size is looked at before anything is decoded."""
     if len(raw) > MAX_PARCEL_BYTES:
         raise TooLarge(f"A parcel of {len(raw)} bytes is over the limit of {MAX_PARCEL_BYTES}.")
@@ -115,6 +120,11 @@ def parcel_of(raw: bytes) -> Parcel:
         return _parcels.decode(raw)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Malformed("These bytes are not a parcel of ours.") from error
+
+
+def _before(empty: Struct, size: int) -> bytes:
+    """All of a struct's encoding but the bytes it ends with, more than 65,535. empty: the struct without them."""
+    return _encoder.encode(empty)[:-2] + _BIN32 + size.to_bytes(_LENGTH, "big")
 
 
 class Link:
@@ -127,17 +137,28 @@ class Link:
 
     def send(self, frame: Frame) -> None:
         """Raises: ChannelError: the other end is gone. TooLarge: the frame is over MAX_FRAME_BYTES."""
-        raw = _encoder.encode(frame)
-        if len(raw) > MAX_FRAME_BYTES:
-            raise TooLarge(f"A frame of {len(raw)} bytes is over the limit of {MAX_FRAME_BYTES}.")
-        length = len(raw).to_bytes(_LENGTH, "big")
+        if isinstance(frame, Ship | Arrived) and len(frame.parcel) > _SMALL:
+            self._send(_before(replace(frame, parcel=_NONE), len(frame.parcel)), frame.parcel)
+        else:
+            self._send(_encoder.encode(frame))
+
+    def ship(self, peer: str, parcel: Parcel) -> None:
+        """`Ship` with the bytes of this parcel. Raises: as `send`."""
+        if len(parcel.body) <= _SMALL:
+            self.send(Ship(peer, memoryview(parcel_bytes(parcel))))
+            return
+        inner = _before(replace(parcel, body=b""), len(parcel.body))
+        self._send(_before(Ship(peer, _NONE), len(inner) + len(parcel.body)) + inner, parcel.body)
+
+    def _send(self, head: bytes, body: bytes | memoryview = b"") -> None:
+        size = len(head) + len(body)
+        if size > MAX_FRAME_BYTES:
+            raise TooLarge(f"A frame of {size} bytes is over the limit of {MAX_FRAME_BYTES}.")
         try:
             with self._sending:
-                if len(raw) <= _SMALL:
-                    self._socket.sendall(length + raw)
-                else:
-                    self._socket.sendall(length)
-                    self._socket.sendall(raw)
+                self._socket.sendall(size.to_bytes(_LENGTH, "big") + head)
+                if body:
+                    self._socket.sendall(body)
         except (OSError, ValueError) as error:
             raise ChannelError("The link between a service and its relay is closed.") from error
 

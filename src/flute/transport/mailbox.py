@@ -4,6 +4,9 @@ Durability. WAL with synchronous=NORMAL: a commit is in the kernel's hands when 
 process loses nothing. A power cut may lose the last seconds (never damage the file): for that case the
 protocols above send anew what was not answered, and the hub's ledger has its own fsync.
 
+Long bodies lie in files beside it (`bodies`), in the kernel's hands like the rows. What a power cut left of one is
+no message any more: it is forgotten, or, where its length is right, refused by whoever opens the envelope.
+
 Bodies are sealed envelopes; the file is readable by its owner alone all the same. One process at a time: a
 second one that opens the same file is refused.
 """
@@ -11,7 +14,6 @@ second one that opens the same file is refused.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections import Counter, deque
@@ -24,31 +26,25 @@ from typing import Any, Final
 import msgspec
 
 from flute.defaults import MAX_ENVELOPE_BYTES, MAX_MAILBOX_BYTES, MAX_MAILBOX_MESSAGES, MAX_TRANSFERS_REMEMBERED
-from flute.errors import ChannelError, MisuseError, TooLarge
+from flute.errors import ChannelError, TooLarge
 from flute.messages.channel import Delivery
+from flute.transport.bodies import Bodies, is_large
 from flute.transport.link import Parcel
+from flute.transport.mailfile import forget_lost, open_mail
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS outbox (row INTEGER PRIMARY KEY AUTOINCREMENT, recipient TEXT NOT NULL,
-    sender TEXT NOT NULL, transfer BLOB NOT NULL UNIQUE, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS inbox (ticket INTEGER PRIMARY KEY AUTOINCREMENT, hop TEXT NOT NULL,
-    peer TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS seen (row INTEGER PRIMARY KEY AUTOINCREMENT, sender TEXT NOT NULL,
-    transfer BLOB NOT NULL, UNIQUE (sender, transfer));
-"""
 _PRUNE_EVERY: Final = 1_000
 """Arrivals between two prunings of `seen`."""
-_WAL_BYTES: Final = 16 * 2**20
-"""What is left of the log file after a burst of large messages."""
+_SIZE: Final = "coalesce(size, length(body))"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One message of the outbox, without its body."""
+    """One message of the outbox, without its body. file: where that lies, None where it is in the row."""
 
     row: int
     recipient: str
     size: int
+    file: str | None = None
 
 
 class _Quota:
@@ -79,19 +75,23 @@ class Mailbox:
         self._lock = threading.Lock()
         self._arrival = threading.Condition(self._lock)
         self._closed = False
-        self._database = _open(path)
+        self._bodies = Bodies(path.with_name(f"{path.name}-bodies"), durable=False)
+        self._database = open_mail(path)
+        forget_lost(self._database, self._bodies)
         self._out, self._in = _Quota(), _Quota()
         self._pending: deque[int] = deque()
         self._arrived = 0
         self._outgoing: dict[bytes, Stored] = {}
         """By transfer id: what no receipt came for."""
-        self._confirmed: list[tuple[int]] = []
-        """Rows of the outbox to be deleted with the next transaction."""
-        for transfer, *fields in self._database.execute("SELECT transfer, row, recipient, length(body) FROM outbox"):
+        self._confirmed: list[Stored] = []
+        """Of the outbox, to be deleted with the next transaction."""
+        self._written: list[str] = []
+        """Files of rows that the open transaction adds."""
+        outbox = f"SELECT transfer, row, recipient, {_SIZE}, file FROM outbox"  # noqa: S608 fixed words
+        for transfer, *fields in self._database.execute(outbox):
             self._note_outgoing(transfer, Stored(*fields))
-        for ticket, hop, size in self._database.execute(
-            "SELECT ticket, hop, length(body) FROM inbox ORDER BY ticket"
-        ):
+        inbox = f"SELECT ticket, hop, {_SIZE} FROM inbox ORDER BY ticket"  # noqa: S608 fixed words
+        for ticket, hop, size in self._database.execute(inbox):
             self._in.add(hop, size)
             self._pending.append(ticket)
 
@@ -103,8 +103,8 @@ class Mailbox:
         with self._lock:
             self._out.require_room(parcel.recipient, size)
             with self._transaction() as database:
-                row = _insert_outgoing(database, parcel)
-            return self._note_outgoing(parcel.transfer, Stored(row, parcel.recipient, size))
+                stored = self._insert_outgoing(database, parcel)
+            return self._note_outgoing(parcel.transfer, stored)
 
     def forward(self, parcel: Parcel, transfer: bytes) -> Stored | None:
         """Store another party's message for a third; None where it was already taken once.
@@ -118,8 +118,8 @@ class Mailbox:
             with self._transaction() as database:
                 if not self._first_time(database, parcel):
                     return None  # commits: nothing was changed
-                row = _insert_outgoing(database, msgspec.structs.replace(parcel, transfer=transfer))
-            return self._note_outgoing(transfer, Stored(row, parcel.recipient, size))
+                stored = self._insert_outgoing(database, msgspec.structs.replace(parcel, transfer=transfer))
+            return self._note_outgoing(transfer, stored)
 
     def outgoing(self) -> list[Stored]:
         """Everything that was accepted and not yet received, oldest first."""
@@ -129,8 +129,11 @@ class Mailbox:
     def load(self, row: int) -> Parcel | None:
         """One message of the outbox; None where its receipt came meanwhile."""
         with self._lock:
-            fields = self._one("SELECT recipient, sender, transfer, body FROM outbox WHERE row = ?", row)
-        return None if fields is None else Parcel(*fields)
+            fields = self._one("SELECT recipient, sender, transfer, body, file FROM outbox WHERE row = ?", row)
+        if fields is None:
+            return None
+        recipient, sender, transfer, *kept = fields
+        return Parcel(recipient, sender, transfer, self._body(*kept))
 
     def received(self, transfer: bytes, hop: str, through: str) -> int | None:
         """Forget a message that the next hop has on disk; its row, or None where it is not known (any more).
@@ -146,7 +149,7 @@ class Mailbox:
             if stored is None or hop not in (stored.recipient, through):
                 return None
             del self._outgoing[transfer]
-            self._confirmed.append((stored.row,))
+            self._confirmed.append(stored)
             self._out.add(stored.recipient, stored.size, -1)
         return stored.row
 
@@ -166,7 +169,8 @@ class Mailbox:
                 if not self._first_time(database, parcel):
                     return None
                 ticket = database.execute(
-                    "INSERT INTO inbox (hop, peer, body) VALUES (?, ?, ?)", (hop, parcel.sender, parcel.body)
+                    "INSERT INTO inbox (hop, peer, body, file, size) VALUES (?, ?, ?, ?, ?)",
+                    (hop, parcel.sender, *self._kept(parcel.body)),
                 ).lastrowid
             assert ticket is not None  # sqlite3's type; an INSERT always has one
             self._in.add(hop, size)
@@ -191,20 +195,22 @@ class Mailbox:
                 if left <= 0 or not self._arrival.wait(left):
                     return None
             ticket = self._pending[0]
-            found = self._one("SELECT peer, body FROM inbox WHERE ticket = ?", ticket)
+            found = self._one("SELECT peer, body, file FROM inbox WHERE ticket = ?", ticket)
             self._pending.popleft()
         assert found is not None  # only `done` deletes, and it knows only tickets that were handed out
-        return Delivery(ticket, found[0], found[1])
+        return Delivery(ticket, found[0], self._body(*found[1:]))
 
     def done(self, delivery: Delivery) -> None:
         """Delete a message of the inbox. Harmless when repeated."""
         with self._lock:
-            found = self._one("SELECT hop, length(body) FROM inbox WHERE ticket = ?", delivery.ticket)
+            size = f"SELECT hop, {_SIZE}, file FROM inbox WHERE ticket = ?"  # noqa: S608 fixed words
+            found = self._one(size, delivery.ticket)
             if found is None:
                 return
             with self._transaction() as database:
                 database.execute("DELETE FROM inbox WHERE ticket = ?", (delivery.ticket,))
             self._in.add(found[0], found[1], -1)
+        self._bodies.drop([found[2]] if found[2] else [])
 
     def close(self) -> None:
         """Give the file up and wake whoever waits in `receive`. Harmless when repeated."""
@@ -241,17 +247,50 @@ class Mailbox:
         database = self._open_database()
         try:
             database.execute("BEGIN IMMEDIATE")
-            database.executemany("DELETE FROM outbox WHERE row = ?", self._confirmed)
+            database.executemany("DELETE FROM outbox WHERE row = ?", [(stored.row,) for stored in self._confirmed])
             yield database
             database.execute("COMMIT")
+            self._written.clear()
+            self._bodies.drop(stored.file for stored in self._confirmed if stored.file)
             self._confirmed.clear()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ChannelError(
                 "The mailbox cannot be written; nothing was accepted. Look at the free space of its disk."
             ) from error
         finally:
             if database.in_transaction:
                 database.execute("ROLLBACK")
+            self._bodies.drop(self._written)
+            self._written.clear()
+
+    def _insert_outgoing(self, database: sqlite3.Connection, parcel: Parcel) -> Stored:
+        body, file, size = self._kept(parcel.body)
+        row = database.execute(
+            "INSERT INTO outbox (recipient, sender, transfer, body, file, size) VALUES (?, ?, ?, ?, ?, ?)",
+            (parcel.recipient, parcel.sender, parcel.transfer, body, file, size),
+        ).lastrowid
+        assert row is not None  # sqlite3's type; an INSERT always has one
+        return Stored(row, parcel.recipient, len(parcel.body), file)
+
+    def _kept(self, body: bytes) -> tuple[bytes, str | None, int | None]:
+        """What a row holds of a body, the file that has it where the row does not, and that file's size."""
+        if not is_large(len(body)):
+            return body, None, None
+        file = self._bodies.put(body)
+        self._written.append(file)
+        return b"", file, len(body)
+
+    def _body(self, kept: bytes, file: str | None) -> bytes:
+        """Raises: ChannelError: its file cannot be read (any more)."""
+        if file is None:
+            return kept
+        try:
+            body = self._bodies.get(file)
+        except OSError as error:
+            raise ChannelError("The mailbox cannot be read. Look at its disk.") from error
+        if body is None:
+            raise ChannelError("A message's file is gone from the mailbox's folder; restart this party to go on.")
+        return body
 
     def _first_time(self, database: sqlite3.Connection, parcel: Parcel) -> bool:
         """Note (sender, transfer), in the transaction that stores the message; False where it is known."""
@@ -265,34 +304,6 @@ class Mailbox:
             newest = noted.lastrowid or 0
             database.execute("DELETE FROM seen WHERE row <= ?", (newest - MAX_TRANSFERS_REMEMBERED,))
         return True
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # before SQLite makes it with the umask's rights
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
-    try:
-        # Exclusive: the lock ends with the process, also after kill -9; and no shared-memory file is needed.
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        database.executescript(_SCHEMA)
-    except sqlite3.OperationalError as error:
-        database.close()
-        raise MisuseError(
-            f"The mailbox {path.name} cannot be opened: another process of this party has it open, or its folder "
-            "cannot be written. Stop the other process first."
-        ) from error
-    return database
-
-
-def _insert_outgoing(database: sqlite3.Connection, parcel: Parcel) -> int:
-    row = database.execute(
-        "INSERT INTO outbox (recipient, sender, transfer, body) VALUES (?, ?, ?, ?)",
-        (parcel.recipient, parcel.sender, parcel.transfer, parcel.body),
-    ).lastrowid
-    assert row is not None  # sqlite3's type; an INSERT always has one
-    return row
 
 
 def _checked_size(body: bytes) -> int:

@@ -93,11 +93,11 @@ class _Pump:
             case _:
                 raise ChannelError("The service sent a frame that only a relay sends.")
 
-    def _from_wire(self, kind: bytes, peer: str, body: bytes) -> None:
+    def _from_wire(self, kind: bytes, peer: str, body: memoryview) -> None:
         if kind == self._parcel:
             self._tell(Arrived(peer, body))
         elif kind == self._receipt:
-            self._tell(Receipt(peer, body))
+            self._tell(Receipt(peer, bytes(body)))
         else:
             self._tell(Again(peer))
 
@@ -112,7 +112,7 @@ class _Pump:
         except ChannelError:
             os._exit(EXIT_SERVICE_GONE)
 
-    def _keep_for_test(self, body: bytes) -> None:
+    def _keep_for_test(self, body: bytes | memoryview) -> None:
         if self._capture is not None:
             with self._capture.open("ab") as file:
                 file.write(body)

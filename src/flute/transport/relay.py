@@ -40,8 +40,6 @@ from flute.transport.link import (
     Peers,
     Ready,
     Receipt,
-    Ship,
-    parcel_bytes,
     parcel_of,
 )
 from flute.transport.mailbox import Mailbox, Stored
@@ -176,8 +174,10 @@ class RelayChannel:
             except ChannelError:  # the disk; the row is under way and will be overdue, so it is tried again
                 _log.exception("%s: a message of the outbox cannot be read", self.me)
                 continue
-            if parcel is not None:
-                self._tell(Ship(self._dispatch.hop(parcel.recipient), parcel_bytes(parcel)))
+            relay = self._relay
+            if parcel is not None and relay is not None:  # without one: as in `_tell`
+                with contextlib.suppress(ChannelError):
+                    relay.link.ship(self._dispatch.hop(parcel.recipient), parcel)
 
     def _tell_roster(self) -> None:
         with self._telling_roster:  # the newest is the last one
@@ -249,7 +249,7 @@ class RelayChannel:
             case _:
                 raise ChannelError("The relay sent a frame that only a service sends.")
 
-    def _take(self, peer: str, raw: bytes) -> None:
+    def _take(self, peer: str, raw: bytes | memoryview) -> None:
         """Store what came, then confirm it. What is not stored is not confirmed: its sender keeps it."""
         ticket: int | None = None
         onwards: Stored | None = None
