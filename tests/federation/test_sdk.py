@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import flute.sdk as flute
-from flute.errors import MisuseError, PeerUnreachable
+from flute.errors import MisuseError, PeerUnreachable, RosterUnsigned
+from flute.hub.catalogue_client import CatalogueClient
 from flute.local.federation import LocalFederation
 from flute.local.run import STEWARD
 from support.heart import EXAMPLE
@@ -49,13 +50,45 @@ os._exit(9)
 """
 
 
-def script(fed: flute.Federation) -> tuple[list[float], float, float]:
+ENTRY = """\
+flute: 1
+dataset: records
+address: https://hospital.example.org/data/heart
+title: Heart clinic
+description: Everyone seen at the clinic.
+keywords: [heart disease]
+publisher: {name: Example Hospital, type: inpatient-institute, email: data@hospital.example.org}
+access_body: {name: Example Access Body, type: national-authority, page: "https://access.example.org"}
+contact: {email: data@hospital.example.org}
+access: {rights: non-public, page: "https://hospital.example.org/ask", conditions: Under a permit.}
+legal_basis: Article 9(2)(j).
+purpose: Collected for care.
+population: Adults.
+provenance: Exported from the clinic's records.
+period: {from: 2018-01-01, until: 2024-12-31}
+category: [EHRS]
+"""
+
+
+def script(fed: flute.Federation) -> tuple[list[float], float, float, dict[str, Any]]:
     """What a researcher writes once: exact, so that all three have to say the same."""
     study = fed.study("script", purpose="Test.", variables=EXAMPLE.variables, exact=True, conditions=CONDITIONS)
     model = flute.FederatedLogisticRegression("heart_disease", ["age", "sex", "chest_pain"])
     scores = flute.Evaluate(model, bins=16)
     study.run([model, scores], timeout=LIMIT_S)
-    return [*model.intercept_, *model.coef_[0]], scores.auc_, model.n_
+    agreed, budget, run = study.agreement(), study.budget, next(iter(study.runs))
+    said = {name: text for name, text in agreed.to_dict().items() if name not in ("run", "digest", "signed")}
+    facts = {
+        "catalogue": {offer["hub"] for offer in fed.catalogue().search("chest_pain")},
+        "declared": fed.catalogue().variables()["chest_pain"],
+        "described": set(fed.catalogue().describe().to_frame().loc["north"].index) >= set(agreed.agreement.fields()),
+        "agreement": said,
+        "approvals": study.approvals.of(run),
+        "opened": {account.hub: account.runs[run]["exact_numbers"] for account in budget.accounts},
+        "unbounded": {account.hub for account in budget.accounts if account.dataset and account.dataset["unbounded"]},
+        "left": budget.numbers_left,
+    }
+    return [*model.intercept_, *model.coef_[0]], scores.auc_, model.n_, facts
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +125,14 @@ def stewards(federation: LocalFederation) -> Iterator[list[str]]:
         worker.join()
 
 
+def publish(federation: LocalFederation) -> None:
+    """What stewards do once: an entry for every dataset, handed to the coordinator ('flute hub catalogue')."""
+    for hub in federation.hubs:
+        with CatalogueClient(federation.hub_folder(hub)) as door, federation.client() as coordinator:
+            door.declare("records", ENTRY, person=STEWARD)
+            coordinator.post("/catalogue", door.publish("records", person=STEWARD, shown=True))
+
+
 def address(federation: LocalFederation) -> str:
     config = federation.coordinator_home.config()
     return f"http://{config.api_host}:{config.api_port}"
@@ -123,12 +164,17 @@ def test_one_script_says_the_same_in_three_federations(names: dict[str, Any], pe
     with flute.simulator(EXAMPLE) as simulated:
         expected = script(simulated)
     processes = script(names["fed"])
-    with flute.connect(address(local), person=person, simulated=True) as real, stewards(local) as granted:
+    publish(local)
+    root = names["fed"].fingerprint
+    with flute.connect(address(local), person=person, simulated=True, root=root) as real, stewards(local) as granted:
         hubs = script(real)
     assert len(granted) == len(EXAMPLE)
+    assert set(expected[3]["approvals"].values()) == {"granted"}
+    assert expected[3]["catalogue"] == expected[3]["unbounded"] == set(EXAMPLE)
     for found in (processes, hubs):
         assert np.allclose(found[0], expected[0], rtol=1e-9)
-        assert found[1:] == pytest.approx(expected[1:], rel=1e-9)
+        assert found[1:3] == pytest.approx(expected[1:3], rel=1e-9)
+        assert found[3] == expected[3]
     assert not np.allclose(np.array(expected[0]) * (1 + 1e-6), expected[0], rtol=1e-9)
 
 
@@ -220,6 +266,13 @@ def test_a_proposal_that_never_arrived_is_no_run(names: dict[str, Any], person: 
 
 def unreachable(*_: object) -> None:
     raise PeerUnreachable("The line went dead.")
+
+
+def test_a_root_that_no_owner_read_out_is_noticed(names: dict[str, Any], person: Path) -> None:
+    root = names["fed"].fingerprint
+    other = root[:-1] + ("A" if root[-1] != "A" else "B")
+    with pytest.raises(RosterUnsigned, match="not the one that was given"):
+        flute.connect(address(names["fed"].place.federation), person=person, root=other)
 
 
 def test_another_federation_than_the_one_that_was_meant_is_noticed(names: dict[str, Any], person: Path) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = "Imports go down only: five floors"
 PARTS = "Clip, noise and masks are put together in two modules"
 ANSWERS = "Answers are made by the hub and read by the coordinator"
+ACCOUNTS = "Accounts are told by hubs, carried by the coordinator, read by researchers"
 PILOT = "Only the command line and the demo know the pilot"
 WIRE = "The wire knows no records, studies, budgets or people"
 RECORDS = "What reads records writes no messages"
@@ -45,6 +46,7 @@ PLANTED = [
     Planted("coordinator/runs.py", "import flute.aggregation.collector", PARTS),
     Planted("study/release.py", "import flute.dp.calibrate", PARTS),
     Planted("study/sides.py", "from flute.messages import answer as planted", ANSWERS),
+    Planted("study/sides.py", "from flute.messages import accounts as planted", ACCOUNTS),
     Planted("intake/snapshot.py", "import flute.messages.answer", RECORDS),
     Planted("transport/mailbox.py", "import flute.data", WIRE),
     Planted("transport/relay.py", "import flute.trust.roster", WIRE),

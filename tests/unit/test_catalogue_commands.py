@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlcroissant
+import msgspec
 import pyshacl
 import pytest
 import rdflib
 import typer
 from typer.testing import CliRunner
 
+from flute.catalogue.listing import SignedListing, read_listing
 from flute.cli.catalogue import catalogue
+from flute.coordinator.client import CoordinatorClient
+from flute.coordinator.listings import Listings
 from flute.errors import Answered, MisuseError
+from flute.ledger import audit
 from flute.ledger.entries import Reserved
 from support.catalogue_entries import HEART
 from support.catalogue_hub import open_hub, records
 from support.face_servers import served_door
-from support.inprocess import TestHub
+from support.inprocess import NOW, TestHub
 
 APP = typer.Typer()
 APP.command()(catalogue)
@@ -87,3 +94,37 @@ def test_what_is_wrong_is_said_in_the_hubs_words(hub: TestHub, tmp_path: Path) -
         run(hub, "--release", "--epsilon", "0.5")
     with pytest.raises(MisuseError, match="go together"):
         run(hub, "--epsilon", "0.5", "--person", "eva")
+
+
+@pytest.mark.requirement("F-PIL-16")
+def test_an_entry_is_signed_and_handed_to_the_coordinator_and_taken_out_again(
+    hub: TestHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator's own store stands at the other end of the line."""
+    kept, roster = Listings(tmp_path / "kept"), hub.parts.trust.roster
+
+    def post(_: CoordinatorClient, path: str, signed: Any) -> None:
+        assert path == "/catalogue"
+        kept.publish(msgspec.convert(signed, type=SignedListing), roster, NOW)
+
+    monkeypatch.setattr(CoordinatorClient, "post", post)
+    monkeypatch.setattr(
+        "flute.hub.setup.invitation_of", lambda *_: SimpleNamespace(api_url="http://nowhere", federation="test")
+    )
+    with pytest.raises(Answered, match="has no entry yet"):
+        run(hub, "--publish", "--person", "eva")
+    (tmp_path / "heart.yaml").write_text(HEART)
+    run(hub, "--entry", str(tmp_path / "heart.yaml"), "--person", "eva")
+    with pytest.raises(MisuseError, match="with --person"):
+        run(hub, "--publish")
+    assert "Shown to the federation's researchers" in run(hub, "--publish", "--person", "eva")
+    (listing,) = map(read_listing, kept.newest())
+    assert listing.entry is not None
+    assert (listing.hub, listing.entry.title) == ("north", "SIMULATED: Heart failure clinic")
+    assert listing.entry.statistics is None  # nothing was released, so no number about a record is in it
+    object.__setattr__(hub.parts, "now", lambda: NOW + 1)  # the next listing is a newer one
+    assert "No longer shown" in run(hub, "--unpublish", "--person", "eva")
+    assert [read_listing(one).entry for one in kept.newest()] == [None]
+    said = [str(line.as_json()) for line in audit.history(hub.parts.journal)]
+    assert any("eva: catalogue-published heart." in line for line in said)
+    assert any("eva: catalogue-taken-out heart." in line for line in said)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from flute.algorithms.contract import HubTotals, Setting
+from flute.algorithms.linear import LogisticRegressionAlgorithm
 from flute.algorithms.statistics import DescribeAlgorithm
 from flute.coordinator.results import study_release
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import NotPossible
+from flute.hub.resources import require_resources
 from flute.hub.store import HubPolicy
 from flute.study.agreement import Agreement
 from flute.study.exact_rule import counts_of_few
@@ -79,6 +81,24 @@ def test_what_went_since_the_grant_is_missed_before_anything_is_charged(
     for hub, before in zip(fed.hubs.values(), looked, strict=True):
         assert list(hub.parts.journal.lines(kinds=("reserved",))) == []
         assert len(hub.source.opened) == before
+
+
+def test_an_evaluation_misses_what_its_model_needs_before_it_is_charged(
+    fed: InProcessFederation, monkeypatch: PATCH
+) -> None:
+    """Whatever became of the fit: a hub may have lost the package since. Control: with it nothing is refused."""
+    fitted = "  model:\n    algorithm: logistic-regression\n    outcome: ill\n    predictors: [age]\n    share: 0.5\n"
+    scored = "  scores:\n    algorithm: evaluate\n    models: [model]\n    bins: 8\n    share: 0.5\n"
+    agreement = study("budget: {epsilon: 3}", fitted + scored)
+    entry = agreement.questions[1]
+    require_resources(entry, agreement.setting)
+    monkeypatch.setattr(LogisticRegressionAlgorithm, "require_parts", lacks_torch, raising=False)
+    with pytest.raises(NotPossible, match=r"^scores: torch is not installed here\.$"):
+        require_resources(entry, agreement.setting)
+    fed.propose(agreement)
+    with pytest.raises(NotPossible, match=r"^model: torch"):
+        fed.consent(agreement.study)
+    assert all(list(hub.parts.journal.lines(kinds=("reserved",))) == [] for hub in fed.hubs.values())
 
 
 def test_what_is_here_is_in_nobodys_way(fed: InProcessFederation, monkeypatch: PATCH) -> None:

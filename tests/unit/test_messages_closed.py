@@ -149,6 +149,25 @@ WHAT_LEAVES = {
     "OwnTotal.receipt.line": "line number of the hub's journal",
     "OwnTotal.receipt.digest": "digest",
     "OwnTotal.receipt.head": "signed head of the hub's journal",
+    "AccountsTold.hub": "id",
+    "AccountsTold.nonce": "the researcher's own nonce",
+    "AccountsTold.at": "unix time",
+    "AccountsTold.line": "line number of the hub's journal",
+    "AccountsTold.studies[].study": "id",
+    "AccountsTold.studies[].agreement": "digest",
+    "AccountsTold.studies[].decision": "code",
+    "AccountsTold.studies[].decided_at": "unix time",
+    "AccountsTold.studies[].ended": "yes or no",
+    "AccountsTold.studies[].persons": "id",
+    "AccountsTold.persons[].persons": "id",
+    "AccountsTold.persons[].left": "budget, which no record moves",
+    "AccountsTold.persons[].numbers_left": "budget, which no record moves",
+    "AccountsTold.signature": "signature",
+    **{
+        f"AccountsTold.{where}.{name}": "yes or no" if name == "unbounded" else "budget, which no record moves"
+        for where in ("studies[].spent", "persons[].spent", "own")
+        for name in ("reserved", "settled", "numbers", "unbounded")
+    },
     "Refused.code": "code",
     "Refused.text": "fixed text",
 }
@@ -301,6 +320,10 @@ def test_every_leaf_of_what_a_hub_says_is_named_and_none_could_carry_a_record() 
             "id": lambda t: isinstance(t, mi.StrType) and (t.max_length or 99) <= 64 and t.pattern is not None,
             "code": lambda t: isinstance(t, mi.StrType) and (t.max_length or 99) <= 64 and t.pattern is not None,
             "fixed text": lambda t: isinstance(t, mi.StrType) and (t.max_length or 9_999) <= 2_000,
+            "the researcher's own nonce": lambda t: (
+                isinstance(t, mi.BytesType) and t.min_length == t.max_length == 16
+            ),
+            "yes or no": lambda t: isinstance(t, mi.BoolType),
             "one of three words": lambda t: isinstance(t, mi.LiteralType) and len(t.values) == 3,
         }.get(WHAT_LEAVES[path])
         if allowed is None:  # vectors under masks, encryption or noise, counts of the hub's own

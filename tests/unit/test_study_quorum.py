@@ -13,7 +13,7 @@ import pytest
 from flute.coordinator import turns
 from flute.coordinator.results import study_release, study_status
 from flute.coordinator.runs import Runner
-from flute.errors import StudyFileError, TooFewHubs, WrongStudy
+from flute.errors import NoConsent, StudyFileError, TooFewHubs, WrongStudy
 from flute.messages.question import SecureQuestion, TicketCall
 from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, PlanChoice, agreement_digest, read_agreement, write_agreement
@@ -405,3 +405,28 @@ def test_messages_name_the_set(fed: InProcessFederation) -> None:
     ]
     assert terms == [HUBS] * 3
     assert [tuple(k.hub for k in keys) for keys in calls] == [HUBS] * 3
+
+
+# --- and back again ------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("F-SRS-9")
+def test_a_hub_that_left_one_study_takes_part_in_the_next_and_not_again_in_the_first(
+    fed: InProcessFederation,
+) -> None:
+    """A run of a notebook is an agreement of its own, so its next question asks every hub again."""
+    fed.propose(agreed(questions=TWICE))
+    decide(fed, "heart", grant="north south west")
+    fed.hubs["south"].steward.withdraw("heart", person="eva")
+    fed.settle()
+    with pytest.raises(NoConsent):  # within an agreement a hub that left stays away
+        fed.hubs["south"].steward.decide("heart", grant=True, person="eva")
+    fed.runner.run("heart")
+    assert set(sets(ended(fed))) == {("north", "west")}
+    fed.propose(msgspec.structs.replace(agreed(), study="heart-2"))
+    decide(fed, "heart-2", grant="north south west")
+    fed.runner.run("heart-2")
+    release = ended(fed, "heart-2")
+    assert sets(release) == [HUBS]
+    assert release["missing"] == {}
+    assert abs(counted(release) - 900) < 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,10 @@ def catalogue(
     variable: Annotated[
         list[str] | None, typer.Option(help="Describe this variable only (repeatable); all visible ones otherwise.")
     ] = None,
+    publish: Annotated[
+        bool | None,
+        typer.Option("--publish/--unpublish", help="Show the entry to the federation's researchers, or no more."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the entry's files into this folder.")] = None,
     format: FormatOption = "text",
 ) -> None:
@@ -33,11 +38,12 @@ def catalogue(
 
     Looking costs nothing. Examples: `flute hub catalogue /srv/flute --dataset heart` ·
     `flute hub catalogue /srv/flute --dataset heart --entry heart.yaml --person eva` ·
-    `flute hub catalogue /srv/flute --dataset heart --release --epsilon 0.5 --out entry/ --person eva`
+    `flute hub catalogue /srv/flute --dataset heart --release --epsilon 0.5 --out entry/ --person eva` ·
+    `flute hub catalogue /srv/flute --dataset heart --publish --person eva`
     """
     from flute.hub.catalogue_client import CatalogueClient
 
-    if (entry is not None or release) and not person:
+    if (entry is not None or release or publish is not None) and not person:
         raise MisuseError("Say who does this, with --person; it goes into the journal.")
     if release != (epsilon is not None):
         raise MisuseError("--release and --epsilon go together: a release has its price, for example --epsilon 0.5.")
@@ -48,11 +54,23 @@ def catalogue(
             door.declare(dataset, _text(entry), person=person)
         if epsilon is not None:
             door.release(dataset, epsilon=epsilon, person=person, variables=variable or ())
+        if publish is not None:
+            _publish(folder, door.publish(dataset, person=person, shown=publish))
         found = door.catalogue(dataset)
         files = door.files(dataset) if out is not None else {}
     written = _write(out, files) if out is not None else []
-    found["files"] = written
+    found["files"], found["published"] = written, publish
     show(found, _words(found), format)
+
+
+def _publish(folder: Path, signed: Any) -> None:
+    """The signed listing, handed to the coordinator, which checks the signature before it keeps it."""
+    from flute.coordinator.client import CoordinatorClient
+    from flute.hub.setup import invitation_of
+
+    invitation = invitation_of(folder, int(time.time()))
+    with CoordinatorClient(invitation.api_url, invitation.federation, None) as coordinator:
+        coordinator.post("/catalogue", signed)
 
 
 def _text(path: Path) -> str:
@@ -86,6 +104,12 @@ def _words(found: dict[str, Any]) -> str:
         lines.append(escape(found["sentence"]) + ("" if found["current"] else " Of an earlier snapshot; not shown."))
         lines.append(f"Persons: {_shown(statistics['persons'])}")
         lines += [_variable(v) for v in statistics["variables"]]
+    if found["published"] is not None:
+        lines.append(
+            "Shown to the federation's researchers from now on."
+            if found["published"]
+            else "No longer shown to the federation's researchers; what they have read they have read."
+        )
     if found["files"]:
         lines.append(f"Written: {escape(', '.join(found['files']))}")
     return "\n".join(lines)

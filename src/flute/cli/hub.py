@@ -188,6 +188,7 @@ def agreement_text(shown: dict[str, object]) -> str:
     lines = [
         f"[bold]{escape(a['title'])}[/bold]" + (" [yellow]SIMULATED[/yellow]" if a["simulated"] else ""),
         f"State here: {shown['state']}",
+        f"Document: {shown['digest']}",
         f"Purpose: {escape(a['purpose'])}",
         f"Asked by: {escape(a['researcher'])}, over {', '.join(a['hubs'])}",
         f"Legal basis: {escape(a['legal_basis'])}",

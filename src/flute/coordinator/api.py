@@ -8,17 +8,19 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
-from msgspec import Meta, Struct
 
 import flute
+from flute.coordinator.posted import StopPosted, StudyPosted
 from flute.coordinator.results import study_release, study_status, study_times
 from flute.coordinator.rounds import Rounds
+from flute.coordinator.served import Served
+from flute.coordinator.told import told_routes
 from flute.defaults import MAX_JOIN_BYTES, MAX_ROSTER_BYTES
 from flute.errors import (
     FluteError,
@@ -43,22 +45,8 @@ from flute.trust.people import asgi_target, verify_request
 from flute.trust.roster import Person, Role
 from flute.trust.signing import Bundle
 
-if TYPE_CHECKING:
-    from flute.coordinator.process import Coordinator
-
 _MAX_SMALL: Final = 64 * 1024
 _STATUS: Final[dict[type[FluteError], int]] = {NotInRoster: 403, Refusal: 403, WrongStudy: 409, TooLarge: 413}
-
-
-class StudyPosted(Struct, frozen=True, forbid_unknown_fields=True):
-    """A study agreement and the researcher's signature over it, both base64."""
-
-    agreement: Annotated[bytes, Meta(max_length=2 * MAX_AGREEMENT_BYTES)]
-    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
-
-
-class StopPosted(Struct, frozen=True, forbid_unknown_fields=True):
-    why: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 class StoredNonces:
@@ -73,7 +61,7 @@ class StoredNonces:
             raise Replayed("This very call was received before; sign a new one.")
 
 
-def make_api(coordinator: Coordinator) -> FastAPI:
+def make_api(coordinator: Served) -> FastAPI:
     app = FastAPI(
         title="FLUTE coordinator", version=flute.__version__, docs_url=None, redoc_url=None
     )  # they load foreign code
@@ -116,10 +104,11 @@ def make_api(coordinator: Coordinator) -> FastAPI:
 
     _roster_routes(app, coordinator)
     _study_routes(app, coordinator, person)
+    told_routes(app, coordinator, person)
     return app
 
 
-def _roster_routes(app: FastAPI, coordinator: Coordinator) -> None:
+def _roster_routes(app: FastAPI, coordinator: Served) -> None:
     """Rosters and requests to join prove themselves: they carry their own signatures."""
     book, enrolments = coordinator.book, coordinator.enrolments
 
@@ -160,7 +149,7 @@ def _roster_routes(app: FastAPI, coordinator: Coordinator) -> None:
         return Response(found or b"", status_code=200 if found else 202, media_type="application/octet-stream")
 
 
-def _study_routes(app: FastAPI, coordinator: Coordinator, person: Callable[..., Any]) -> None:
+def _study_routes(app: FastAPI, coordinator: Served, person: Callable[..., Any]) -> None:
     rounds, runner = coordinator.rounds, coordinator.runner
 
     @app.post("/studies")
@@ -200,6 +189,14 @@ def _study_routes(app: FastAPI, coordinator: Coordinator, person: Callable[..., 
         _own(rounds, study, found)
         return json_answer(msgspec.to_builtins(study_release(rounds, _row(rounds, study))))
 
+    @app.get("/studies/{study}/agreement")
+    async def agreement(study: str, request: Request) -> Response:
+        """The signed document, byte for byte as its researcher proposed it and hubs' stewards read it."""
+        found, _ = await person(request, _MAX_SMALL, Role.RESEARCHER)
+        _own(rounds, study, found)
+        row = _row(rounds, study)
+        return json_answer(StudyPosted(row.agreement, row.signature))
+
     @app.get("/studies/{study}/traffic")
     async def traffic(study: str, request: Request) -> Response:
         await person(request, _MAX_SMALL)
@@ -207,7 +204,7 @@ def _study_routes(app: FastAPI, coordinator: Coordinator, person: Callable[..., 
         return json_answer({"traffic": rounds.traffic(study), "times": study_times(rounds, study)})
 
 
-def _propose(coordinator: Coordinator, found: Person, posted: StudyPosted) -> dict[str, Any]:
+def _propose(coordinator: Served, found: Person, posted: StudyPosted) -> dict[str, Any]:
     """A study from an agreement that its researcher signed and that can be carried out."""
     agreement = read_agreement(posted.agreement)
     if agreement.researcher != found.id:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from flute.errors import NotInRoster
+from flute.messages.accounts import AccountsTold
 from flute.messages.answer import (
     Consent,
     EchoAnswer,
@@ -32,7 +33,7 @@ from flute.trust.roster import Roster
 
 ACCEPTS = bodies(
     Consent, TicketGiven, MaskedAnswer, EchoAnswer, SharesAnswer, JointBegun, Said, JointTotal, KeyBegun, KeyReady,
-    EncryptedAnswer, OpeningAnswer, SplitAnswer, OwnTotal, Refused,
+    EncryptedAnswer, OpeningAnswer, SplitAnswer, OwnTotal, AccountsTold, Refused,
 )  # fmt: skip
 COORDINATOR = "coordinator"
 

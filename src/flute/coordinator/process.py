@@ -14,6 +14,7 @@ from flute.coordinator.api import make_api
 from flute.coordinator.desk import Desk
 from flute.coordinator.enrolments import Enrolments
 from flute.coordinator.home import CoordinatorHome
+from flute.coordinator.listings import Listings
 from flute.coordinator.rosterbook import RosterBook
 from flute.coordinator.rounds import Rounds
 from flute.coordinator.runs import Runner
@@ -42,8 +43,10 @@ class Coordinator:
         engine = open_store(home.database)
         self.book = RosterBook(home.roster, keys.signing)
         self.rounds = Rounds(engine)
+        self.rounds.sweep()
         self.enrolments = Enrolments(engine, self.config.federation, keys, authority)
         listen = LOOPBACK if self.config.engine_host == "localhost" else EVERY_LINK
+        self.listings = Listings(home.folder / "catalogue")
         self.channel = RelayChannel(home.mail, keys.party, authority.kit, listen=listen)
         self.desk = Desk(keys.signing, keys.sealing, lambda: self.book.roster(unix_time()), self.channel, unix_time)
         aggregators = doors_of(self.config.aggregators)

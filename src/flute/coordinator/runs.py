@@ -30,6 +30,7 @@ from flute.algorithms.contract import Opened as OpenedTotal
 from flute.coordinator.aggregators import Aggregators
 from flute.coordinator.desk import Desk
 from flute.coordinator.exchange import Exchange
+from flute.coordinator.inquiries import Inquiries
 from flute.coordinator.keeping import lighter_answer, lighter_envelope
 from flute.coordinator.members import Members
 from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
@@ -37,6 +38,7 @@ from flute.coordinator.turns import Charged
 from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
 from flute.errors import BadMessageError, FluteError, NotInRoster, ProtocolAbortedError, WrongStudy
 from flute.ledger.heads import read_head_line
+from flute.messages.accounts import AccountsTold
 from flute.messages.answer import Consent, JointTotal, KeyReady, MaskedAnswer, Refused, TicketGiven
 from flute.messages.envelope import Opened
 from flute.messages.numbers import read_numbers, write_numbers
@@ -74,6 +76,7 @@ class Runner:
         self._histories: dict[str, dict[str, list[OpenedTotal]]] = {}  # study -> track -> what was opened so far
         self._exchange = Exchange(rounds, desk, timeout_s, aggregators or Aggregators())
         self._members = Members(rounds, self._exchange)
+        self.inquiries = Inquiries(desk)
 
     # --- what people ask --------------------------------------------------------------------------
 
@@ -119,6 +122,8 @@ class Runner:
             self._rounds.count_traffic(header.study, (header.sender, "coordinator", header.kind, len(raw)))
             if isinstance(opened.body, Consent):
                 self._consent(opened, opened.body)
+            elif isinstance(opened.body, AccountsTold):
+                self.inquiries.take(header.sender, opened.body)
             else:
                 self._answer(opened, raw)
 

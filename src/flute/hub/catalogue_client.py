@@ -25,6 +25,10 @@ class CatalogueClient(HubClient):
         asked = {"epsilon": epsilon, "person": person, "variables": list(variables)}
         return self._call("POST", f"/catalogue/{dataset}/release", json=asked)
 
+    def publish(self, dataset: str, *, person: str, shown: bool) -> Any:
+        """The signed listing, for the coordinator."""
+        return self._call("POST", f"/catalogue/{dataset}/publish", json={"person": person, "shown": shown})
+
     def files(self, dataset: str) -> dict[str, bytes]:
         """The entry's files by name."""
         found = self.get(f"/catalogue/{dataset}/files")

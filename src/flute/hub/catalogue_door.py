@@ -21,6 +21,7 @@ from flute.defaults.records import CATALOGUE_BINS
 from flute.http import json_answer, read_json, read_stream
 from flute.hub.catalogue import Catalogue
 from flute.hub.parts import Parts
+from flute.hub.publishing import published
 from flute.ledger.entries import PersonAct
 from flute.messages.limits import Code, Count, Name, PartyId
 
@@ -43,6 +44,13 @@ class ReleaseAsked(Struct, frozen=True, forbid_unknown_fields=True):
     person: PartyId
     bins: Annotated[int, Meta(ge=4, le=1024)] = CATALOGUE_BINS
     variables: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+
+
+class PublishAsked(Struct, frozen=True, forbid_unknown_fields=True):
+    """`shown`: False takes the dataset out of the federation's catalogue."""
+
+    person: PartyId
+    shown: bool = True
 
 
 class FaceRead(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +98,14 @@ def catalogue_routes(parts: Parts, catalogue: Catalogue) -> APIRouter:
             )
         )
         return json_answer(await run_in_threadpool(lambda: view(catalogue, dataset)))
+
+    @router.post("/catalogue/{dataset}/publish")
+    async def publish(dataset: str, request: Request) -> Response:
+        asked = read_json(await read_stream(request, _MAX_BODY_BYTES), PublishAsked)
+        signed = await run_in_threadpool(
+            lambda: published(parts, catalogue, dataset, person=asked.person, shown=asked.shown)
+        )
+        return json_answer(signed)
 
     @router.get(DATASETS)
     def datasets() -> Response:

@@ -27,6 +27,7 @@ from flute.errors import (
     Refusal,
     WrongStudy,
 )
+from flute.hub.accounts import accounts_told
 from flute.hub.consents import Consents
 from flute.hub.gate import Gate, release_id
 from flute.hub.parts import COORDINATOR, NO_DIGEST, Parts
@@ -44,6 +45,7 @@ from flute.ledger.entries import (
 from flute.ledger.entries import Refused as RefusedLine
 from flute.ledger.entries import StudyClosed as StudyClosedLine
 from flute.ledger.heads import parse_head
+from flute.messages.accounts import AccountsCall
 from flute.messages.answer import Refused
 from flute.messages.channel import Delivery
 from flute.messages.envelope import (
@@ -77,7 +79,7 @@ from flute.trust.roster import Roster
 LOG = logging.getLogger("flute.hub")
 ACCEPTS = bodies(
     Proposal, TicketCall, SecureQuestion, JointQuestion, KeyCall, EncryptedQuestion, OpeningCall, SplitQuestion,
-    OwnQuestion, SurvivorsSaid, EchoesSaid, RoundClosed, StudyClosed,
+    OwnQuestion, SurvivorsSaid, EchoesSaid, RoundClosed, StudyClosed, AccountsCall,
 )  # fmt: skip
 TALK_ONLY = bodies(Heard)
 STOP_ONLY = bodies(StudyClosed)
@@ -121,6 +123,8 @@ class HubService:
             try:
                 delivery = taken.get(timeout=0.5)
             except queue.Empty:
+                with self.lock:
+                    self._protocol.tidy()
                 continue
             try:
                 self.deal(delivery)
@@ -210,6 +214,8 @@ class HubService:
                 return self._protocol.key_call(opened, key_call, now)
             case OpeningCall() as opening:
                 return self._protocol.opening(opened, opening, now)
+            case AccountsCall() as accounts:
+                return accounts_told(self._p, accounts, now)
             case RoundClosed() as closed:
                 self._settle(closed, now)
             case StudyClosed() as closed:

@@ -18,7 +18,7 @@ from flute.study.agreement import Agreement, read_agreement
 from flute.study.cautions import cautions
 from flute.study.check import Checked, checked_agreement
 from flute.study.encrypted import openers
-from flute.study.protection import hub_epsilon, sights
+from flute.study.protection import epsilon_at, sights
 from flute.study.threats import promised
 
 
@@ -141,8 +141,8 @@ def _words(account: Standing, delta: float) -> dict[str, Any]:
         "rho_left": left,
         "epsilon_left": None if left is None else _epsilon_more(rho, left, delta),
         "delta": delta,
-        "epsilon": None if account.unbounded else hub_epsilon(rho, delta),
-        "epsilon_noised": hub_epsilon(rho, delta),
+        "epsilon": None if account.unbounded else epsilon_at(rho, delta),
+        "epsilon_noised": epsilon_at(rho, delta),
         "odds": odds_of(rho, delta),
         "exact_numbers": account.exact_numbers,
         "unbounded": account.unbounded,
@@ -152,4 +152,4 @@ def _words(account: Standing, delta: float) -> dict[str, Any]:
 
 def _epsilon_more(rho: float, left: float, delta: float) -> float:
     """How much epsilon may still grow: epsilon of all that may be spent, less that of what is spent."""
-    return max(hub_epsilon(rho + max(left, 0.0), delta) - hub_epsilon(rho, delta), 0.0)
+    return max(epsilon_at(rho + max(left, 0.0), delta) - epsilon_at(rho, delta), 0.0)

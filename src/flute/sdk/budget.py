@@ -14,6 +14,7 @@ from flute.sdk.pages import heading, page, table, words
 from flute.sdk.place import Account
 from flute.sdk.prices import affordable
 from flute.sdk.terms import Budget, Exact
+from flute.sdk.told import sentence
 from flute.study.agreement import Agreement, write_agreement
 from flute.study.check import checked_agreement
 from flute.study.protection import budget_of, epsilon_at, study_budget
@@ -105,14 +106,22 @@ class StudyBudget:
         ]  # fmt: skip
         for account in self.accounts:
             if not account.told:
-                rows.append({"who": f"hub {account.hub}", "in words": "Its ledger is its steward's to read."})
+                rows.append({"who": f"hub {account.hub}", "in words": account.why})
                 continue
             mine = [account.runs[r.run] for r in self.runs if r.run in account.runs]
-            rho = math.fsum(a["rho"] for a in mine)
+            rho, waiting = (math.fsum(a[which] for a in mine) for which in ("rho", "rho_reserved"))
             rows.append(
-                {"who": f"hub {account.hub}, this study", "spent": epsilon_at(rho, self.delta), "rho spent": rho,
-                 "exact numbers": sum(a["exact_numbers"] for a in mine)}
+                {"who": f"hub {account.hub}, this study", "reserved": epsilon_at(waiting, self.delta),
+                 "spent": epsilon_at(rho, self.delta), "rho spent": rho,
+                 "exact numbers": sum(a["exact_numbers"] for a in mine),
+                 "in words": sentence(rho, unbounded=any(a["unbounded"] for a in mine))}
             )  # fmt: skip
+            if account.own is not None:
+                own = account.own
+                rows.append(
+                    {"who": f"hub {account.hub}, all your questions", "spent": own["epsilon_noised"],
+                     "rho spent": own["rho"], "exact numbers": own["exact_numbers"], "in words": own["sentence"]}
+                )  # fmt: skip
             if account.dataset is not None:
                 whole = account.dataset
                 left = whole.get("rho_left")
@@ -144,6 +153,11 @@ class StudyBudget:
             heading("Privacy budget"),
             table(head, [[row.get(name) for name in head] for row in rows]),
             words(self.sentence),
+            *(
+                words(f"Hub {account.hub}: {account.why}", quiet=True)
+                for account in self.accounts
+                if not account.told
+            ),
             words("Epsilons do not add up: what is left is what one more run may have.", quiet=True),
         )
 

@@ -9,7 +9,7 @@ from flute.errors import MisuseError
 
 _WHAT: Final = {
     "pandas": "tables", "torch": "networks", "matplotlib": "plots", "jupyterlab": "JupyterLab",
-    "ipykernel": "notebooks",
+    "ipykernel": "notebooks", "onnx": "ONNX files",
 }  # fmt: skip
 
 

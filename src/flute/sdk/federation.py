@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from flute.defaults import MAX_PATIENTS
-from flute.errors import MisuseError
+from flute.sdk.catalogue import Catalogue
 from flute.sdk.connected import ConnectedPlace
-from flute.sdk.extras import frame
 from flute.sdk.pages import heading, page, table
 from flute.sdk.place import Place
 from flute.sdk.processes import LocalPlace
@@ -49,8 +48,14 @@ class Federation:
     def hubs(self) -> tuple[str, ...]:
         return self.place.hubs
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the federation's root, by which all that hubs sign is checked: compare it once with a hub owner, by
+        phone, or give it to `connect` as `root`. Empty for a simulator, which has no keys."""
+        return self.place.fingerprint
+
     def catalogue(self) -> Catalogue:
-        """Datasets that can be asked about, with their variables."""
+        """Datasets that can be asked about, with their variables: of real hubs, what they have published."""
         return Catalogue(self.place.catalogue())
 
     def study(
@@ -69,8 +74,13 @@ class Federation:
         missing: str = "drop",
         period: tuple[date | str, date | str] | None = None,
         max_patients: int = MAX_PATIENTS,
+        hubs_min: int | None = None,
+        decide_by: date | str | None = None,
     ) -> Study:
         """A study with these terms; nothing is proposed yet. Elements mean what they mean in a study file.
+
+        variables: None: those that all hubs of the dataset declare alike in the catalogue. hubs_min: how many hubs
+        are enough for a run; who was left out of one is asked again in the next.
 
         Opened again under the same name and terms, it knows its earlier runs.
         Raises: MisuseError, StudyFileError: what cannot be, and what to write instead."""
@@ -83,15 +93,21 @@ class Federation:
             hubs=tuple(sorted(chosen)),
             conditions=conditions_of(conditions, self.place.conditions),
             period=period or default_period(datetime.now(UTC).date()),
-            variables=variables_of(variables, None),
+            variables=variables_of(variables, None if variables is not None else self._declared(dataset)),
             protection=protection_of(budget, exact),
             plan=plan_of(plan),
             dataset=dataset,
             missing=missing,
             max_patients=max_patients,
             simulated=self.place.simulated,
+            hubs_min=hubs_min,
+            decide_by=decide_by,
         )
         return Study(terms, self.place)
+
+    def _declared(self, dataset: str) -> Variables | None:
+        declared = Catalogue(e for e in self.catalogue() if e["dataset"] == dataset and e["variables"])
+        return declared.variables(dataset) if declared else None
 
     def attach(self, run: str) -> Running:
         """A run that was proposed from here before, perhaps by a kernel that is gone. Raises: MisuseError."""
@@ -116,33 +132,6 @@ class Federation:
         return page(
             heading(f"{self.place.name}: {', '.join(self.hubs)}"), table(("run", "questions"), runs) if runs else ""
         )
-
-
-class Catalogue(list[dict[str, Any]]):
-    """Entries: hub, dataset, variables, about."""
-
-    def variables(self, dataset: str = "records") -> Variables:
-        """As a study declares them. Raises: MisuseError: no such dataset."""
-        for entry in self:
-            if entry["dataset"] == dataset:
-                return Variables.of(entry["variables"])
-        raise MisuseError(f"There is no dataset {dataset!r} in this catalogue.")
-
-    def _rows(self) -> list[dict[str, Any]]:
-        return [
-            {"hub": e["hub"], "dataset": e["dataset"], "variable": v.name, "kind": v.kind, "unit": v.unit,
-             "label": v.label, "low": v.low if v.kind == "number" else None,
-             "high": v.high if v.kind == "number" else None, "levels": ", ".join(v.levels)}
-            for e in self for v in e["variables"]
-        ]  # fmt: skip
-
-    def to_frame(self) -> Any:
-        return frame(self._rows())
-
-    def _repr_html_(self) -> str:
-        rows = self._rows()
-        head = ("hub", "dataset", "variable", "kind", "unit", "label", "levels")
-        return page(heading("Catalogue"), table(head, [[row[name] for name in head] for row in rows]))
 
 
 def simulator(
@@ -195,9 +184,13 @@ def local(
 
 def connect(
     url: str, *, person: str | Path, federation: str | None = None, hubs: Sequence[str] | None = None,
-    simulated: bool = False,
+    simulated: bool = False, root: str | None = None,
 ) -> Federation:  # fmt: skip
     """Real hubs behind the coordinator at `url`. person: folder of your key (`flute person init`); hubs: those to
-    ask, by default all that are connected. Raises: PeerUnreachable, KeyFileError, MisuseError."""
+    ask, by default all that are connected; root: the fingerprint of the federation that a hub owner read out to you;
+    without it the one that is seen first is trusted from then on (`Federation.fingerprint`).
+
+    Raises: PeerUnreachable, KeyFileError, MisuseError. RosterUnsigned: another fingerprint."""
     chosen = None if hubs is None else named(hubs, "hubs")
-    return Federation(ConnectedPlace(url, Path(person), federation=federation, hubs=chosen, simulated=simulated))
+    place = ConnectedPlace(url, Path(person), federation=federation, hubs=chosen, simulated=simulated, root=root)
+    return Federation(place)

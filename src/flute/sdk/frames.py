@@ -4,33 +4,35 @@ others: every figure with its path."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from flute.sdk.extras import frame, loaded
 from flute.sdk.shapes import SHAPES, Row
-
-if TYPE_CHECKING:
-    from flute.sdk.results import Result
 
 _LONGEST_LIST: Final = 64
 """Longer lists of figures (a histogram, a path of steps) are in `value`, not in the table of all others."""
 
 
-def frame_of(result: Result) -> Any:
-    head, rows = rows_of(result)
+class Framed(Protocol):
+    def to_frame(self) -> Any: ...
+
+
+def frame_of(algorithm: str, value: Row) -> Any:
+    """value: of a result of this algorithm."""
+    head, rows = rows_of(algorithm, value)
     return frame([{name: row.get(name) for name in head} for row in rows], head[0])
 
 
-def stacked(results: Mapping[str, Result]) -> Any:
+def stacked(results: Mapping[str, Framed]) -> Any:
     """One frame of several hubs' own answers, the hub as the first level of the index."""
     return loaded("pandas").concat({hub: one.to_frame() for hub, one in results.items()}, names=["hub"])
 
 
-def rows_of(result: Result) -> tuple[list[str], list[Row]]:
+def rows_of(algorithm: str, value: Row) -> tuple[list[str], list[Row]]:
     """Column names, the first of which names a row, and the rows."""
-    rows = SHAPES.get(result.algorithm, _any)(result.value)
-    if not rows and result.algorithm in SHAPES:
-        rows = _any(result.value)
+    rows = SHAPES.get(algorithm, _any)(value)
+    if not rows and algorithm in SHAPES:
+        rows = _any(value)
     head = list(dict.fromkeys(name for row in rows for name in row))
     kept = [name for name in head if any(row.get(name) is not None for row in rows)]
     return kept or ["figure", "value"], rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,12 +14,23 @@ ENDED = ("finished", "stopped")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one hub says it charged a patient: by study run, and over its dataset. Nothing where it does not tell."""
+    """What one hub says it decided and charged a patient: by study run, over its dataset by all studies, and by all
+    questions of this researcher. Where it told nothing, `why`."""
 
     hub: str
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset: Mapping[str, Any] | None = None
+    own: Mapping[str, Any] | None = None
     told: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The agreement of a run as it was proposed, byte for byte; `signed`: by its researcher, which was checked."""
+
+    raw: bytes
+    signed: bool
 
 
 class Place(Protocol):
@@ -30,6 +41,11 @@ class Place(Protocol):
     hubs: tuple[str, ...]
     researcher: str
     simulated: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the root of trust in what hubs sign; empty where nothing is signed."""
+        ...
 
     @property
     def conditions(self) -> Conditions | None:
@@ -60,10 +76,17 @@ class Place(Protocol):
         """Names of runs that cannot be used again."""
         ...
 
-    def accounts(self, dataset: str) -> list[Account]: ...
+    def document(self, study: str) -> Document:
+        """Raises: BadSignature, Equivocation: it is not what its researcher proposed."""
+        ...
+
+    def accounts(self, runs: Sequence[str], dataset: str) -> list[Account]:
+        """One for each hub, about these runs and a dataset."""
+        ...
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Datasets that can be asked about: hub, dataset, variables (`Variable`) and a sentence."""
+        """Datasets that can be asked about: hub, dataset, variables (`Variable`), a sentence `about` it, and `entry`
+        (`catalogue.entry.Entry`), where its hub has published one."""
         ...
 
     def close(self) -> None: ...

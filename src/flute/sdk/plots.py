@@ -5,29 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from flute.errors import MisuseError
 from flute.sdk.extras import loaded
-
-if TYPE_CHECKING:
-    from flute.sdk.results import Result
 
 _BLUE: Final = "#1f6f8b"
 _GREY: Final = "#8a97a3"
 
 
-def plot(result: Result, ax: Any = None, **options: Any) -> Any:
-    """Draws on `ax`, or on Axes of its own. Raises: MisuseError: no picture for this kind of answer."""
-    value = result.value
+def plot(algorithm: str, value: dict[str, Any], ax: Any = None, *, simulated: bool, **options: Any) -> Any:
+    """Draws a result's value on `ax`, or on Axes of its own. Raises: MisuseError: no picture for this algorithm."""
     for fits, draw in _PICTURES:
         if fits(value):
             axes = ax if ax is not None else loaded("matplotlib.pyplot").subplots()[1]
             draw(axes, value, **options)
-            if result.agreement.simulated:
+            if simulated:
                 axes.set_title(f"{axes.get_title()} (SIMULATED)")
             return axes
-    raise MisuseError(f"There is no picture for {result.algorithm}; to_frame() has its figures.")
+    raise MisuseError(f"There is no picture for {algorithm}; to_frame() has its figures.")
 
 
 def _histogram(ax: Any, value: dict[str, Any], variable: str = "") -> None:

@@ -21,7 +21,6 @@ from flute.intake.rows import ImportReport
 from flute.local.federation import LocalFederation
 from flute.local.run import STEWARD, StudyStopped, import_csv, set_policy
 from flute.sdk.connected import ConnectedPlace
-from flute.sdk.place import Account
 from flute.sdk.records import as_files, require_columns, require_images
 from flute.sdk.terms import OWN_RECORDS, Conditions
 from flute.study.agreement import Agreement
@@ -30,6 +29,8 @@ _PROPOSAL_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.05
 OWN_CONDITIONS: Final = Conditions(OWN_RECORDS, "none needed for one's own records", "2099-12-31")
 """What stands in agreements about records that nobody else holds."""
+OWN_DATASET: Final = "records"
+"""What a study of one's own records calls them, unless it says another name."""
 
 
 class LocalPlace(ConnectedPlace):
@@ -101,15 +102,6 @@ class LocalPlace(ConnectedPlace):
                 time.sleep(_POLL_S)
             door.decide(study, "grant", person=STEWARD)
 
-    def accounts(self, dataset: str) -> list[Account]:
-        found = []
-        for hub in self._local.hubs:
-            with self._local.hub(hub) as door:
-                ledger = door.get("/ledger")
-            whole = next((a for a in ledger["datasets"] if a["name"] == dataset), None)
-            found.append(Account(hub, {a["name"]: a for a in ledger["studies"]}, whole))
-        return found
-
     def catalogue(self) -> list[dict[str, Any]]:
         return own_catalogue(self._imported, self._files)
 
@@ -122,12 +114,30 @@ class LocalPlace(ConnectedPlace):
 
 
 def own_catalogue(imported: Mapping[str, Mapping[str, Variable]], files: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """What was declared so far of the researcher's own records."""
+    """What was declared so far of the researcher's own records; before that, which columns there are to declare."""
+    if not imported:
+        return [
+            {
+                "hub": hub,
+                "dataset": OWN_DATASET,
+                "variables": (),
+                "about": f"{_columns(path)}, which no study declared",
+            }
+            for hub, path in files.items()
+        ]
     return [
         {"hub": hub, "dataset": dataset, "variables": tuple(variables.values()), "about": f"the file {path.name}"}
         for dataset, variables in imported.items()
         for hub, path in files.items()
     ]
+
+
+def _columns(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+    names = max((first.split(separator) for separator in ",;\t|"), key=len)
+    said = ", ".join(name.strip().strip('"') for name in names)
+    return f"the file {path.name} with the columns {said}"
 
 
 def _policy(epsilon: float, floor: int, max_numbers: int) -> HubPolicy:

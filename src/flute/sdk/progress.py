@@ -61,7 +61,9 @@ def line(status: Mapping[str, Any]) -> str:
     doing = (
         f", {now['question']} step {now['step'] + 1} ({now['state']})" if now and status["state"] == "running" else ""
     )
-    why = f" ({status['why']})" if status["why"] else ""
+    gone = "; ".join(f"{hub} {why}" for hub, why in status.get("missing", {}).items())
+    said = "; ".join(part for part in (status["why"], gone if gone != status["why"] else "") if part)
+    why = f" ({said})" if said else ""
     repeated = f", {status['repeated']} repeated" if status.get("repeated") else ""
     return (
         f"{status['study']}: {status['state']}{doing}, {status['done']} of {status['of']} results, "
@@ -74,7 +76,11 @@ def status_page(status: Mapping[str, Any], traffic: list[dict[str, Any]]) -> str
     rows = []
     for hub, decision in sorted(status["consents"].items()):
         sent = [row for row in traffic if row["sender"] == hub]
-        kilobytes = sum(row["bytes"] for row in sent) / 1000
-        rows.append((hub, decision, sum(row["messages"] for row in sent), f"{kilobytes:,.1f} kB"))
+        size = _size(sum(row["bytes"] for row in sent))
+        rows.append((hub, decision, sum(row["messages"] for row in sent), size))
     done = status["done"] / status["of"] if status["of"] else 0.0
     return page(heading(status["study"]), bar(done, line(status)), table(("hub", "consent", "answers", "sent"), rows))
+
+
+def _size(size: int) -> str:
+    return f"{size} B" if size < 1000 else f"{size / 1000:,.1f} kB"

@@ -83,11 +83,11 @@ class Result:
 
     def to_frame(self) -> Any:
         """The figures that people look at first, as a pandas DataFrame; `value` has all of them."""
-        return frames.frame_of(self)
+        return frames.frame_of(self.algorithm, self.value)
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """matplotlib Axes."""
-        return plots.plot(self, ax, **options)
+        return plots.plot(self.algorithm, self.value, ax, simulated=self.agreement.simulated, **options)
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self.value)).decode()
@@ -99,7 +99,7 @@ class Result:
         return f"<{mark}{self.reference} of {self.study}: {self.algorithm}, {spent}{n}>"
 
     def _repr_html_(self) -> str:
-        head, rows = frames.rows_of(self)
+        head, rows = frames.rows_of(self.algorithm, self.value)
         cells = [[row.get(name) for name in head] for row in rows[:_ROWS_SHOWN]]
         more = f" {len(rows) - _ROWS_SHOWN} more rows: to_frame()." if len(rows) > _ROWS_SHOWN else ""
         cost = (

@@ -6,12 +6,13 @@ What comes out is distributed as it would be from real hubs. Nothing is protecte
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from flute.intake.flat import read_csv
 from flute.intake.snapshot import SnapshotSource, write_rows
 from flute.local.run import StudyStopped
 from flute.questions.registry import algorithm_for
-from flute.sdk.place import ENDED, Account
+from flute.sdk.place import ENDED, Account, Document
 from flute.sdk.processes import OWN_CONDITIONS, own_catalogue
 from flute.sdk.records import as_files, require_columns, require_images
 from flute.sdk.shares import on_shares
@@ -44,11 +45,14 @@ from flute.study.agreement import Agreement, agreement_digest, write_agreement
 from flute.study.check import Checked, check_study
 from flute.study.contribution import covered, given_by
 from flute.study.program import Track, next_step, tracks
-from flute.study.protection import RAND_SIZE, Price, budget_of, hub_epsilon, study_budget, uncover
+from flute.study.protection import RAND_SIZE, Price, budget_of, epsilon_at, study_budget, uncover
 from flute.study.release import Release, ReleaseReceipt, analysis_plan_digest, total_digest
 
 LOG = logging.getLogger("flute.sdk")
 _KEY_SIZE: Final = 32
+_OWN: Final = "nobody has to: the records are yours"
+_END_S: Final = 5.0
+"""How long closing waits for a step to end, so that no thread is left when the interpreter ends."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,8 @@ class _Run:
     rounds: int = 0
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     receipts: list[ReleaseReceipt] = field(default_factory=list)
+    answers: dict[str, int] = field(default_factory=dict)
+    size: dict[str, int] = field(default_factory=dict)
     cancelled: bool = False
 
 
@@ -69,6 +75,7 @@ class SimulatorPlace:
     """`epsilon`: ceiling over all studies of one dataset, as a hub's; `floor`: of exact counts."""
 
     name = "simulator"
+    fingerprint = ""
     conditions: Conditions | None = OWN_CONDITIONS
 
     def __init__(
@@ -89,6 +96,8 @@ class SimulatorPlace:
         self._sources: dict[tuple[str, str], SnapshotSource] = {}
         self._runs: dict[str, _Run] = {}
         self._lock = threading.RLock()
+        self._threads: list[threading.Thread] = []
+        atexit.register(self.close)
 
     # --- the port ------------------------------------------------------------------------------------
 
@@ -113,7 +122,9 @@ class SimulatorPlace:
             if agreement.study in self._runs:
                 raise WrongStudy(f"There is a study {agreement.study} already; choose another name.")
             self._runs[agreement.study] = _Run(check_study(agreement, roster_hubs=self.hubs))
-        threading.Thread(target=self._carry_out, args=(agreement.study,), daemon=True).start()
+        thread = threading.Thread(target=self._carry_out, args=(agreement.study,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def status(self, study: str) -> dict[str, Any]:
         with self._lock:
@@ -122,8 +133,8 @@ class SimulatorPlace:
             wanted = [t.reference for group in tracks(agreement) for t in group]
             return {
                 "study": study, "title": agreement.title, "state": run.state, "why": run.why, "mode": agreement.mode,
-                "consents": dict.fromkeys(agreement.hubs, "granted"), "now": run.now, "rounds": run.rounds,
-                "repeated": 0, "done": sum(r in run.results for r in wanted), "of": len(wanted),
+                "consents": dict.fromkeys(agreement.hubs, "granted"), "missing": {}, "now": run.now,
+                "rounds": run.rounds, "repeated": 0, "done": sum(r in run.results for r in wanted), "of": len(wanted),
             }  # fmt: skip
 
     def stop(self, study: str, why: str) -> None:
@@ -148,7 +159,17 @@ class SimulatorPlace:
             return built
 
     def traffic(self, study: str) -> list[dict[str, Any]]:
-        return []
+        """Answers of each hub and their bytes, without what hides and carries them between real ones."""
+        with self._lock:
+            run = self._run(study)
+            return [
+                {"sender": hub, "recipient": "simulator", "kind": "answer", "messages": n, "bytes": run.size[hub]}
+                for hub, n in sorted(run.answers.items())
+            ]
+
+    def document(self, study: str) -> Document:
+        with self._lock:
+            return Document(write_agreement(self._run(study).checked.agreement), signed=False)
 
     def agreements(self) -> dict[str, Agreement]:
         with self._lock:
@@ -157,14 +178,16 @@ class SimulatorPlace:
     def taken(self) -> set[str]:
         return set(self._runs)
 
-    def accounts(self, dataset: str) -> list[Account]:
+    def accounts(self, runs: Sequence[str], dataset: str) -> list[Account]:
         with self._lock:
-            mine = {s: r for s, r in self._runs.items() if r.checked.agreement.dataset == dataset}
+            mine = {name: self._runs[name] for name in runs if name in self._runs}
+            here = [run for run in self._runs.values() if run.checked.agreement.dataset == dataset]
             return [
                 Account(
                     hub,
-                    {study: _words([run], hub) for study, run in mine.items()},
-                    _words(list(mine.values()), hub, self._ceiling[0]),
+                    {name: _decided(run) | _words([run], hub) for name, run in mine.items()},
+                    _words(here, hub, self._ceiling[0]),
+                    _words(list(self._runs.values()), hub),
                 )
                 for hub in self.hubs
             ]
@@ -173,7 +196,12 @@ class SimulatorPlace:
         return own_catalogue(self._imported, self._files)
 
     def close(self) -> None:
+        for study in list(self._runs):
+            self.stop(study, "the simulator was closed")
+        for thread in self._threads:
+            thread.join(_END_S)
         self._scratch.cleanup()
+        atexit.unregister(self.close)
 
     # --- carrying out --------------------------------------------------------------------------------
 
@@ -241,6 +269,10 @@ class SimulatorPlace:
         names = algorithm_for(track.question.what).fields(track.question.what, agreement.setting)
         data = {hub: self._data(hub, agreement, names) for hub in hubs}
         total = _total(agreement, track, step, ask, price, data)
+        with self._lock:
+            for hub in hubs:
+                run.answers[hub] = run.answers.get(hub, 0) + 1
+                run.size[hub] = run.size.get(hub, 0) + total.nbytes
         receipt = _receipt(agreement, track, step, price, hubs, total)
         with self._lock:
             run.receipts.append(receipt)
@@ -297,6 +329,11 @@ def _charged(run: _Run) -> float:
     return 0.0 if untouched else study_budget(run.checked.agreement)[0]
 
 
+def _decided(run: _Run) -> dict[str, Any]:
+    """Nobody has to consent to a simulation of one's own records."""
+    return {"decision": "granted", "decided_at": 0, "ended": run.state in ENDED, "by": _OWN}
+
+
 def _words(runs: list[_Run], hub: str, ceiling: float | None = None) -> dict[str, Any]:
     """As a hub's ledger says it."""
     counted = [r for run in runs for r in run.receipts if hub in r.hubs]
@@ -305,7 +342,7 @@ def _words(runs: list[_Run], hub: str, ceiling: float | None = None) -> dict[str
     left = None if ceiling is None else max(budget_of(ceiling, delta)[0] - rho, 0.0)
     sentence = exact_sentence(rho, delta) if numbers else odds_sentence(rho, delta)
     return {
-        "rho": rho, "rho_left": left, "epsilon_noised": hub_epsilon(rho, delta), "exact_numbers": numbers,
-        "unbounded": bool(numbers), "odds": odds_of(rho, delta),
+        "rho": rho, "rho_reserved": 0.0, "rho_left": left, "epsilon_noised": epsilon_at(rho, delta),
+        "exact_numbers": numbers, "unbounded": bool(numbers), "odds": odds_of(rho, delta),
         "sentence": sentence if counted else "Nothing was asked yet: nothing can be learnt.",
     }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 
 from flute.algorithms.made_up import Assumed
 from flute.errors import BudgetExceeded, MisuseError
+from flute.sdk.agreed import Agreed, Approvals, approvals
 from flute.sdk.budget import StudyBudget, spending
 from flute.sdk.draft import Draft, draft, same_as
 from flute.sdk.estimators import Estimator
@@ -59,7 +60,9 @@ class Study:
         what hubs and coordinator said; TimeoutError: after `timeout` seconds."""
         running = self.start(queries, epsilon=epsilon, accuracy=accuracy, again=again, assumed=assumed)
         if running.answered and progress is not False:
-            print(f"{running.id} answered this before; looking it up costs nothing. again=True asks anew.")
+            gone = running.status().get("missing")
+            without = f", without {', '.join(gone)}" if gone else ""
+            print(f"{running.id} answered this before{without}; looking it up costs nothing. again=True asks anew.")
         running.results(timeout, progress)
         results = [query.results_ if query.per_hub else query.fitted for query in _several(queries)]
         return results[0] if isinstance(queries, Estimator) else results
@@ -134,9 +137,30 @@ class Study:
         """What the study has, has spent and has left; and what the hubs' ledgers say, where they can be read."""
         return self._budget(told=True)
 
+    def agreement(self, run: str | None = None) -> Agreed:
+        """What a run was agreed on, as hubs' stewards read it: the signed document, checked. None: the latest run.
+
+        Raises: MisuseError: no such run. BadSignature, Equivocation: it is not what was proposed from here."""
+        runs = list(self.runs)
+        if not runs:
+            raise MisuseError(
+                f"Nothing was proposed of study {self.name} yet, so nothing is agreed; to_yaml() shows its terms."
+            )
+        name = run or runs[-1]
+        if name not in runs:
+            raise MisuseError(f"Study {self.name} has no run {name!r} to show; its runs are {', '.join(runs)}.")
+        return Agreed(self.place.document(name))
+
+    @property
+    def approvals(self) -> Approvals:
+        """What each hub decided about each run, by its own signed word where it answers."""
+        runs = tuple(self.runs)
+        consents = {run: self.place.status(run)["consents"] for run in runs}
+        return approvals(consents, self.place.accounts(runs, self.terms.dataset))
+
     def _budget(self, *, told: bool = False) -> StudyBudget:
         spent = [spending(agreement, self.place.status(name)) for name, agreement in self.runs.items()]
-        accounts = tuple(self.place.accounts(self.terms.dataset)) if told else ()
+        accounts = tuple(self.place.accounts(tuple(self.runs), self.terms.dataset)) if told else ()
         return StudyBudget(self.terms.protection, tuple(s for s in spent if s is not None), accounts)
 
     def _known(self, agreement: Agreement) -> Agreement | None:

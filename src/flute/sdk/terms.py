@@ -73,6 +73,8 @@ class Terms:
     missing: str
     max_patients: int
     simulated: bool
+    hubs_min: int | None = None
+    decide_by: date | str | None = None
 
     def document(
         self, study: str, questions: Mapping[str, Mapping[str, Any]], *, epsilon: float = 0.0, numbers: int = 0
@@ -90,6 +92,7 @@ class Terms:
             "purpose": self.purpose,
             "researcher": self.researcher,
             "hubs": list(self.hubs),
+            **self._fewer(),
             "simulated": self.simulated,
             "dataset": self.dataset,
             "missing": self.missing,
@@ -97,11 +100,22 @@ class Terms:
             "period": {"from": _day(start), "until": _day(until)},
             "conditions": {who: one.element() for who, one in self.conditions.items()},
             "variables": {name: dict(one) for name, one in self.variables.items()},
-            "plan": dict(self.plan),
+            "plan": self._plan(),
             **protection,
             "questions": {name: dict(one) for name, one in questions.items()},
         }
         return str(yaml.dump(said, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=110))
+
+    def _fewer(self) -> dict[str, Any]:
+        said = {} if self.hubs_min is None else {"hubs_min": self.hubs_min}
+        return said if self.decide_by is None else {**said, "decide_by": _day(self.decide_by)}
+
+    def _plan(self) -> dict[str, Any]:
+        """Under noise, sums have to bear the lack of as many hubs as may be left out, where nothing else is said."""
+        plan = dict(self.plan)
+        if isinstance(self.hubs_min, int) and isinstance(self.protection, Budget):
+            plan.setdefault("dropouts", max(len(self.hubs) - self.hubs_min, 0))
+        return plan
 
 
 class _Plain(yaml.SafeDumper):
