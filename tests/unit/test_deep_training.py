@@ -216,7 +216,8 @@ def test_fedadam_is_the_paper_s_formula() -> None:
         change = opened.total[HEAD:] / opened.total[0] * CHANGE_BOUND
         first = 0.9 * first + 0.1 * change
         second = 0.99 * second + 0.01 * change**2
-        weights = weights + 0.1 * first / (np.sqrt(second) + ADAM_FLOOR)
+        moved = weights + 0.1 * first / (np.sqrt(second) + ADAM_FLOOR)
+        weights = moved.astype(np.float32).astype(np.float64)  # as they travel
         history.append(opened)
     finished = NETWORKS.next(spec, agreed(), history, {})
     assert isinstance(finished, Finished)

@@ -286,6 +286,46 @@ def test_weights_are_saved_as_safetensors(own: flute.NeuralNetwork, tmp_path: Pa
     assert all(np.array_equal(read[name], array) for name, array in own.weights.items())
 
 
+@pytest.mark.requirement("F-PIL-23")
+def test_a_trained_network_is_taken_home_as_onnx(own: flute.NeuralNetwork, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="runs the file itself: the extra 'imaging'")
+    fresh = patients(9)
+    path = own.to_onnx(tmp_path / "mine.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    numbers, images = own.inputs(fresh)
+    (log_odds,) = session.run(None, {"numbers": numbers, "image": images})
+    np.testing.assert_allclose(1 / (1 + np.exp(-log_odds)), own.predict_proba(fresh)[:, 1], atol=1e-5)
+    said = session.get_modelmeta().custom_metadata_map
+    assert said["columns"] == '["age"]'
+    assert said["standardisation"] == '{"age":{"centre":60.0,"spread":20.0}}'
+
+
+def test_what_was_taken_home_is_a_network_of_another_study(
+    own: flute.NeuralNetwork, study: flute.Study, tmp_path: Path
+) -> None:
+    path = own.to_onnx(tmp_path / "mine.onnx")
+    again = flute.NeuralNetwork("ill", ["age"], image="picture", network=path)
+    assert again.elements()["network"] == own.elements()["network"]
+    again.check(study)
+    with pytest.raises(
+        MisuseError, match=r"takes an image of \(1, 4, 4\) and 1 columns; this study feeds it an image"
+    ):
+        flute.NeuralNetwork("ill", ["age", "age2"], image="picture", network=path).check(with_another(study))
+
+
+def with_another(study: flute.Study) -> Any:
+    """The same with one number more."""
+    hubs = {name: patients(seed).assign(age2=50.0) for seed, name in enumerate(("north", "south", "west"))}
+    variables = flute.Variables(
+        age=flute.number(20, 100),
+        age2=flute.number(20, 100),
+        picture=flute.image((1, 4, 4), 0, 1),
+        ill=flute.binary(),
+    )
+    fed = flute.simulator(hubs, simulated=True)
+    return fed.study("wider", purpose="A test.", variables=variables, exact=flute.Exact(max_numbers=20_000))
+
+
 def test_the_loss_of_every_round_is_drawn(own: flute.NeuralNetwork) -> None:
     import matplotlib as mpl
 

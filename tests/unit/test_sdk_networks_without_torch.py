@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -42,6 +43,11 @@ def test_every_layer_is_in_flute() -> None:
 def test_everything_that_a_study_says_of_training_can_be_said() -> None:
     said = {field.name for field in msgspec.structs.fields(Training)}
     assert said <= flute.NeuralNetwork("ill").get_params().keys()
+
+
+def test_an_onnx_file_is_read_all_the_same() -> None:
+    vectors = Path(__file__).resolve().parents[1] / "vectors" / "onnx"
+    assert flute.network(vectors / "numbers_traced.onnx")[0] == flute.Dense(8)
 
 
 def test_what_is_no_layer_is_told_with_those_that_there_are() -> None:

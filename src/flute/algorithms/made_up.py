@@ -3,8 +3,7 @@
 A number has a bell over its public centre and spread (middle and quarter of its range, where a file gives none), cut
 to the range; levels are equally frequent; a 0/1 variable is 1 for the assumed part. An outcome of a model follows its
 predictors, all of them alike, as strongly as the assumed area under the ROC curve says. Nothing is missing.
-Points are a Kronecker sequence (fractional parts of multiples of square roots of primes): no chance, the same
-patients from the same study file, and evener than drawn ones.
+Points are `even_points`: no chance, the same patients from the same study file.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from scipy.stats import rankdata
 
 from flute.algorithms.contract import Setting, StudyVariable
 from flute.algorithms.design import bounds
-from flute.algorithms.private_population import primes
+from flute.algorithms.even_points import even_points
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 
@@ -45,18 +44,12 @@ class Assumed:
 def made_up_patients(setting: Setting, assumed: Assumed, count: int, *, skip: int = 0) -> Dataset:
     """`count` patients with every variable of the study but images; skip: others than the first so many."""
     used = [u for u in setting.variables.values() if u.variable.kind != "image"]
-    points = _points(count, len(used), skip)
+    points = even_points(count, len(used), skip=skip)
     columns = {u.variable.name: _column(u, points[:, k], assumed) for k, u in enumerate(used)}
     for outcome, predictors in _models(setting).items():
         at = [u.variable.name for u in used].index(outcome)
         columns[outcome] = _outcomes([setting.variables[p] for p in predictors], columns, points[:, at], assumed)
     return Dataset(np.array([f"made-up-{k}" for k in range(count)]), columns, [u.variable for u in used])
-
-
-def _points(count: int, dimensions: int, skip: int) -> Array:
-    """[count, dimensions] evenly spread in (0, 1)."""
-    steps = np.sqrt(np.array(primes(max(dimensions, 1)), dtype=np.float64))[:dimensions]
-    return np.asarray(np.mod(0.5 + np.arange(skip + 1, skip + count + 1)[:, None] * steps, 1.0))
 
 
 def _column(used: StudyVariable, points: Array, assumed: Assumed) -> Array:

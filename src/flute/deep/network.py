@@ -29,6 +29,7 @@ from flute.deep.start import start_weights
 from flute.deep.weights import write_weights
 from flute.defaults.deep import MAX_BATCH_NUMBERS, MAX_WEIGHTS
 from flute.errors import MisuseError, NotPossible, StudyFileError
+from flute.messages.numbers import nearest_narrow
 
 _SAID: Final = {
     "agreed-rounds": "The agreed rounds were run.",
@@ -82,7 +83,7 @@ class NeuralNetworkAlgorithm:
             )
 
     def require_parts(self, spec: NeuralNetwork) -> None:
-        """Raises: NotPossible: torch or MONAI is not installed here."""
+        """Raises: NotPossible: torch or MONAI is not installed here, or there is no GPU where the study needs one."""
         names = ["torch", *(["monai"] if any(isinstance(layer, Monai) for layer in spec.network) else [])]
         for name in names:
             if find_spec(name) is None:
@@ -90,6 +91,8 @@ class NeuralNetworkAlgorithm:
                     f"A network is trained with {name}, which is not installed here; install it: "
                     "pip install 'flute[deep]'."
                 )
+        if spec.training.gpu is True:
+            _require_gpu()
 
     def expected_errors(
         self, spec: NeuralNetwork, setting: Setting, sigmas: Sequence[float], assumed: Assumed
@@ -165,8 +168,20 @@ class NeuralNetworkAlgorithm:
             return Ask(start_weights(sized.parameters, spec.seed))
         asked = next_asked(spec.training, sized.parameters, history)
         if len(history) < spec.training.rounds:
-            return Ask(asked)
+            return Ask(
+                nearest_narrow(asked)
+            )  # hubs compute in 32 bits, and such numbers travel as half as many bytes
         return Finished(_result(spec, setting, asked[: sized.total], _course(sized, history)))
+
+
+def _require_gpu() -> None:
+    from flute.deep.device import device
+
+    if device().type != "cuda":
+        raise NotPossible(
+            "This network is to be trained on a GPU ('gpu: true'), and this hub has none that PyTorch can use. Ask "
+            "the researcher to leave it out, with more 'minutes', or install PyTorch's build with CUDA beside a GPU."
+        )
 
 
 def _check_variables(spec: NeuralNetwork, setting: Setting) -> None:

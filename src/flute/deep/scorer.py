@@ -43,14 +43,14 @@ class NetworkScorer:
         import torch
 
         from flute.deep.build import build, load
-        from flute.deep.training import device
+        from flute.deep.device import device, full_precision
 
         given, where = scored(spec, setting, data), device()
         module = build(spec.network, *shapes(spec, setting))
         load(module, parameters, sized_for(spec, setting).parameters)
         module.to(where).eval()
         found = np.full(len(data), 0.5)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision():
             for start in range(0, len(data), SCORED_AT_ONCE):
                 rows = np.arange(start, min(start + SCORED_AT_ONCE, len(data)))
                 images = given.images(rows)

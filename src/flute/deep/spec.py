@@ -23,9 +23,10 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     astray where hubs are unlike and rounds long; fedadam, the server steps by Adam along the mean change (Reddi et
     al. 2021).
     server_rate: what the mean change is multiplied by (1 where left out), or the step of the server's Adam.
-    minutes: how long a hub may take for a round; one that takes longer is repeated, then the study stops.
-    Private mode: a round is one gradient over all patients, under noise, and only `rounds` and `minutes` count; 40
-    rounds fit.
+    minutes: how long a hub may take for a round; one that takes longer is repeated, then the study stops. gpu: true
+    where only hubs with a GPU can take part; a hub that has one uses it in any case.
+    Private mode: a round is one gradient over all patients, under noise, and only `rounds`, `minutes` and `gpu`
+    count; 40 rounds fit.
     """
 
     method: Method = "fedavg"
@@ -38,6 +39,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     proximal: Annotated[float, Meta(ge=0, le=100)] = 0.01
     server_rate: Annotated[float, Meta(gt=0, le=10)] | UnsetType = UNSET
     minutes: Annotated[int, Meta(ge=1, le=1440)] = 10
+    gpu: bool | UnsetType = UNSET
 
 
 class NeuralNetwork(Spec, frozen=True, tag="neural-network"):

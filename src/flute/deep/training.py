@@ -2,8 +2,8 @@
 
 The course of it depends on how many patients there are, not on what their values are: one who is left out stays in
 her batch with weight 0. Patients come in the order of a keyed stream over their sorted pseudonyms, so the order of
-rows does not matter. Import this module where torch is needed, not above. On processors the result is the same every
-time; on a GPU sums may be rounded otherwise.
+rows does not matter. Import this module where torch is needed, not above. The result is the same every time on the
+same kind of machine; on a GPU sums are rounded otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flute.data.variables import Array
 from flute.deep.build import build, load, tensors_of
+from flute.deep.device import device, full_precision
 from flute.deep.inputs import Inputs
 from flute.deep.parameter import Parameter, Shape
 from flute.deep.server import trained_mask
@@ -46,6 +47,7 @@ class Hub:
         self._weights, self._gradient = _flattened(self._module, sized.parameters, self._where)
         self._trained = torch.from_numpy(trained_mask(sized.parameters).astype(np.float32)).to(self._where)
 
+    @full_precision()
     def total(self, step: int, asked: Array, order: Rows) -> Array:
         """float64 [outline[step].size]: see `server`. asked: as `server.asked_size` says. order: the rows, by their
         pseudonyms. What is no finite number counts as 0, a loss as the largest."""
@@ -123,11 +125,6 @@ class Hub:
     @property
     def _batch_norm(self) -> bool:
         return not all(parameter.trained for parameter in self._parameters)
-
-
-def device() -> Any:
-    """Where networks are computed: a GPU if this machine has one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _flattened(module: Any, parameters: tuple[Parameter, ...], where: Any) -> tuple[Any, Any]:

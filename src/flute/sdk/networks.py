@@ -16,17 +16,24 @@ import numpy as np
 from flute.algorithms.contract import Setting
 from flute.deep.inputs import scored, shapes, sized_for
 from flute.deep.layers import Layer
+from flute.deep.parameter import Shape
 from flute.deep.spec import NeuralNetwork as Asked
 from flute.deep.spec import Training
 from flute.deep.weights import named_weights, read_weights
 from flute.errors import MisuseError
 from flute.sdk.estimators import Predictor
 from flute.sdk.extras import loaded
-from flute.sdk.own_network import OwnNetwork, read_network
+from flute.sdk.onnx.network import BroughtNetwork, read_onnx
+from flute.sdk.onnx.writing import written
+from flute.sdk.own_network import OwnNetwork, is_file, network, read_network
 from flute.sdk.results import Result
 from flute.sdk.scoring import dataset
 from flute.study.agreement import Agreement
 
+_HOW_MANY: Final = (
+    "Make it for the study's image, and its columns: one of a number or a 0/1 variable, one less than its levels of "
+    "a category, and with missing='indicate' one more of each."
+)
 _TRAINING: Final = tuple(field.name for field in msgspec.structs.fields(Training))
 
 
@@ -34,9 +41,9 @@ _TRAINING: Final = tuple(field.name for field in msgspec.structs.fields(Training
 class NeuralNetwork(Predictor):
     """A network for a 0/1 outcome of numbers, an image, or both: `neural-network` among a study file's questions.
 
-    network: layers (`flute.Conv`, `flute.Dense`, …) or a torch.nn.Module, of which they are read; a last layer of
-    size 1 is added to layers by itself. method to minutes: how it is trained. In private mode `rounds` noised
-    gradients are taken, and of the rest only `clip_norm` and `seed` count.
+    network: layers (`flute.Conv`, `flute.Dense`, …), or a torch.nn.Module or an ONNX file, of which they are read; a
+    last layer of size 1 is added to layers by itself. method to gpu: how it is trained. In private mode `rounds`
+    noised gradients are taken, and of the rest only `clip_norm` and `seed` count.
     Learned: losses_ by round, weights, and result_ with all the rest."""
 
     algorithm: ClassVar[str] = "neural-network"
@@ -54,6 +61,7 @@ class NeuralNetwork(Predictor):
     proximal: float | None = None
     server_rate: float | None = None
     minutes: int | None = None
+    gpu: bool | None = None
     clip_norm: float | None = None
     seed: int | None = None
 
@@ -63,16 +71,21 @@ class NeuralNetwork(Predictor):
         """Raises: MisuseError: a module, or something in the list, that is no layer of a study."""
         said = super().elements()
         training = {name: said.pop(name) for name in _TRAINING if name in said}
-        own = self._own
-        layers = [_layer(one) for one in (own.layers if own is not None else _several(self.network))]
+        layers = [_layer(one) for one in self._layers]
         return {**said, "network": layers, **({"training": training} if training else {})}
 
     @property
+    def _layers(self) -> Sequence[Any]:
+        if is_file(self.network):
+            return network(self.network)
+        own = self._own
+        return own.layers if own is not None else _several(self.network)
+
+    @property
     def _own(self) -> OwnNetwork | None:
-        """What was read of a module, None where layers were given."""
-        return (
-            None if isinstance(self.network, list | tuple) or _is_layer(self.network) else read_network(self.network)
-        )
+        """What was read of a module, None where layers, or a file, were given."""
+        given = isinstance(self.network, list | tuple) or _is_layer(self.network) or is_file(self.network)
+        return None if given else read_network(self.network)
 
     def fit(self, study: Any, **options: Any) -> Self:
         """As of every estimator. Raises: MisuseError: as `check` besides, before anything is asked."""
@@ -80,13 +93,17 @@ class NeuralNetwork(Predictor):
         return super().fit(study, **options)
 
     def check(self, study: Any) -> None:
-        """Whether one's own module is made for what this study feeds it; layers always are.
+        """Whether one's own module, or file, is made for what this study feeds it; layers always are.
 
         Raises: MisuseError: which of its weights are of another shape than those that would be trained.
         StudyFileError: layers that do not fit on each other, or on the study's variables."""
         own = self._own
-        if own is not None:
-            question, setting = _question(study.to_agreement(self, epsilon=1.0))  # no epsilon changes a shape
+        if own is None and not is_file(self.network):
+            return
+        question, setting = _question(study.to_agreement(self, epsilon=1.0))  # no epsilon changes a shape
+        if own is None:
+            _require_inputs(read_onnx(self.network), *shapes(question, setting))
+        else:
             arrays = {p.name: np.empty(p.shape, dtype=np.float32) for p in sized_for(question, setting).parameters}
             for holder, trained in own.pairs(arrays):
                 _require_shapes(self.network.get_submodule(holder), holder, trained)
@@ -118,6 +135,20 @@ class NeuralNetwork(Predictor):
         """The weights as a safetensors file. Returns its path."""
         file = Path(path)
         file.write_bytes(self._file)
+        return file
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """The trained network as an ONNX file. Returns its path.
+
+        It takes what `inputs` gives, as `numbers` [n, columns] and `image` [n, *shape], and gives `log_odds` [n]; the
+        file's remarks say which columns, and on what scale. Needs no torch. Raises: MisuseError: a network of
+        MONAI's."""
+        what, setting = _of(self.fitted)
+        value = self.fitted.value
+        said = {name: value[name] for name in ("outcome", "image", "columns", "standardisation")}
+        remarks = {name: msgspec.json.encode(one).decode() for name, one in said.items()}
+        file = Path(path)
+        file.write_bytes(written(what.network, *shapes(what, setting), self.weights, remarks))
         return file
 
     def to_torch(self) -> Any:
@@ -174,10 +205,22 @@ def _require_shapes(layer: Any, holder: str, trained: Mapping[str, Any]) -> None
         shape = tuple(getattr(layer, name).shape)
         if shape != array.shape:
             raise MisuseError(
-                f"{holder}.{name} is of shape {shape}; with this study's inputs it would be {array.shape}. Make the "
-                "module for the study's image, and its columns: one of a number or a 0/1 variable, one less than its "
-                "levels of a category, and with missing='indicate' one more of each."
+                f"{holder}.{name} is of shape {shape}; with this study's inputs it would be {array.shape}. "
+                f"{_HOW_MANY}"
             )
+
+
+def _require_inputs(brought: BroughtNetwork, columns: int, image: Shape) -> None:
+    """Raises: MisuseError: a file made for other inputs."""
+    if (brought.columns, brought.image) != (columns, image):
+        raise MisuseError(
+            f"The file's network takes {_inputs_said(brought.columns, brought.image)}; this study feeds it "
+            f"{_inputs_said(columns, image)}. {_HOW_MANY}"
+        )
+
+
+def _inputs_said(columns: int, image: Shape) -> str:
+    return " and ".join([*([f"an image of {image}"] if image else []), *([f"{columns} columns"] if columns else [])])
 
 
 def _several(network: Any) -> Sequence[Any]:

@@ -11,16 +11,11 @@ from typing import Any, Final
 
 from flute.deep.layers import Activation, Conv, Dense, Dropout, GlobalMean, Layer, Norm, Pool
 from flute.errors import MisuseError
+from flute.sdk.own_pieces import END, FLAT, SAME
 
-FLAT: Final = "flat"
-"""An image is laid out in a row: dense layers do that by themselves."""
-SAME: Final = "same"
-"""Nothing is changed."""
-END: Final = "end"
-"""Each patient's one number loses a side of size 1."""
 OF_NUMBERS: Final = ("Linear", "LayerNorm")
 """Modules that run along an image's last side, as no layer here does."""
-_EPS: Final = 1e-5
+EPS: Final = 1e-5
 """Of PyTorch's norms, and of ours."""
 
 
@@ -28,7 +23,7 @@ def of_module(module: Any) -> Layer | str:
     kind = type(module).__name__
     reader = _MODULES.get(kind)
     if reader is None:
-        raise MisuseError(_INSTEAD.get(kind, "it has no counterpart among the layers of a study"))
+        raise MisuseError(instead_of(kind))
     return reader(module)
 
 
@@ -40,11 +35,17 @@ def of_call(node: Any, name: str) -> Layer | str:
     raise MisuseError(_INSTEAD.get(name, f"{name} has no counterpart among the layers of a study"))
 
 
+def instead_of(name: str) -> str:
+    """What to write in the place of a module or function that has no counterpart."""
+    return _INSTEAD.get(name, _NO_COUNTERPART)
+
+
 def argument(node: Any, place: int, name: str, default: Any) -> Any:
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
-def _require(holds: bool, why: str) -> None:
+def require(holds: bool, why: str) -> None:
+    """Raises: MisuseError: it does not hold."""
     if not holds:
         raise MisuseError(why)
 
@@ -55,7 +56,7 @@ def _each(sizes: Any) -> set[Any]:
 
 def _one(sizes: Any, what: str) -> int:
     found = _each(sizes)
-    _require(len(found) == 1, f"its {what} is of one size along all sides here")
+    require(len(found) == 1, f"its {what} is of one size along all sides here")
     return int(found.pop())
 
 
@@ -63,17 +64,17 @@ def _one(sizes: Any, what: str) -> int:
 
 
 def _linear(module: Any) -> Layer:
-    _require(module.bias is not None, "a linear layer has a bias here; leave bias=False away")
+    require(module.bias is not None, "a linear layer has a bias here; leave bias=False away")
     return Dense(module.out_features)
 
 
 def _conv(module: Any) -> Layer:
     kernel, stride = _one(module.kernel_size, "kernel"), _one(module.stride, "stride")
     same = module.padding == "same" or _each(module.padding) == {kernel // 2}
-    _require(kernel % 2 == 1 and same, f"write an odd kernel, with padding={kernel // 2}")
-    _require(module.bias is not None, "a convolution has a bias here; leave bias=False away")
+    require(kernel % 2 == 1 and same, f"write an odd kernel, with padding={kernel // 2}")
+    require(module.bias is not None, "a convolution has a bias here; leave bias=False away")
     plain = module.groups == 1 and _each(module.dilation) == {1} and module.padding_mode == "zeros"
-    _require(plain, "groups, dilation and other padding than zeros have no counterpart")
+    require(plain, "groups, dilation and other padding than zeros have no counterpart")
     return Conv(module.out_channels, kernel, stride)
 
 
@@ -82,14 +83,14 @@ def _norm(module: Any) -> Layer:
     many groups as channels."""
     kind = type(module).__name__
     scaled = module.elementwise_affine if kind == "LayerNorm" else module.affine
-    _require(scaled and module.bias is not None, "a norm has weights and a bias here; write affine=True")
-    _require(module.eps == _EPS, f"a norm has eps={_EPS:g} here")
+    require(scaled and module.bias is not None, "a norm has weights and a bias here; write affine=True")
+    require(module.eps == EPS, f"a norm has eps={EPS:g} here")
     if kind == "GroupNorm":
         return Norm(module.num_groups)
     if kind == "LayerNorm":
-        _require(len(module.normalized_shape) == 1, "write nn.GroupNorm(1, channels) for images")
+        require(len(module.normalized_shape) == 1, "write nn.GroupNorm(1, channels) for images")
         return Norm(1)
-    _require(not module.track_running_stats, "leave track_running_stats away")
+    require(not module.track_running_stats, "leave track_running_stats away")
     return Norm(module.num_features)
 
 
@@ -101,7 +102,7 @@ def _pool(module: Any) -> Layer:
 
 def _require_pool(size: int, stride: Any, padding: Any, ceil: Any, dilation: Any) -> None:
     plain = _each(stride) == {size} and _each(padding) == {0} and not ceil and _each(dilation) == {1}
-    _require(plain, "the boxes of a pool lie side by side, without padding, and none is filled up")
+    require(plain, "the boxes of a pool lie side by side, without padding, and none is filled up")
 
 
 def _global_mean(module: Any) -> Layer:
@@ -109,7 +110,7 @@ def _global_mean(module: Any) -> Layer:
 
 
 def _adaptive(size: Any) -> Layer:
-    _require(_each(size) == {1}, "of adaptive pools only the one to size 1 has a counterpart")
+    require(_each(size) == {1}, "of adaptive pools only the one to size 1 has a counterpart")
     return GlobalMean()
 
 
@@ -119,14 +120,14 @@ def _flatten(module: Any) -> str:
 
 def _flat(start: Any, end: Any) -> str:
     """From 0 on, patients and their one number are laid out, which only a network's end may do."""
-    _require(start in (0, 1) and end == -1, "write flatten(1)")
+    require(start in (0, 1) and end == -1, "write flatten(1)")
     return FLAT if start == 1 else END
 
 
 def _activation(kind: Any) -> Callable[[Any], Layer]:
     def read(module: Any) -> Layer:
         usual = getattr(module, "alpha", 1.0) == 1.0 and getattr(module, "approximate", "none") == "none"
-        _require(usual, f"{kind} comes as PyTorch has it by default")
+        require(usual, f"{kind} comes as PyTorch has it by default")
         return Activation(kind)
 
     return read
@@ -156,7 +157,7 @@ _MODULES: Final[Mapping[str, Callable[[Any], Layer | str]]] = {
 def _call_activation(node: Any, name: str) -> Layer:
     kind: Any = name.rstrip("_")
     usual = argument(node, 1, "alpha", 1.0) == 1.0 if kind == "elu" else "approximate" not in node.kwargs
-    _require(usual, f"{kind} comes as PyTorch has it by default")
+    require(usual, f"{kind} comes as PyTorch has it by default")
     return Activation(kind)
 
 
@@ -165,7 +166,7 @@ def _call_dropout(node: Any, name: str) -> Layer:
 
 
 def _call_pool(node: Any, name: str) -> Layer:
-    _require(len(node.args) < 4, "say what a pool does by the names of its arguments")
+    require(len(node.args) < 4, "say what a pool does by the names of its arguments")
     size = _one(argument(node, 1, "kernel_size", 0), "box")
     more = node.kwargs
     stride = argument(node, 2, "stride", None) or size
@@ -181,7 +182,7 @@ def _call_mean(node: Any, name: str) -> Layer:
     over = argument(node, 1, "dim", None)
     sides = sorted(over) if isinstance(over, tuple | list) else []
     whole = sides in ([2, 3], [-2, -1], [2, 3, 4], [-3, -2, -1]) and not node.kwargs.get("keepdim")
-    _require(whole, "only the mean over all sides of an image has a counterpart: mean(dim=(-2, -1))")
+    require(whole, "only the mean over all sides of an image has a counterpart: mean(dim=(-2, -1))")
     return GlobalMean()
 
 
@@ -194,17 +195,17 @@ def _call_view(node: Any, name: str) -> str:
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)
     if sizes == (-1,):
         return END
-    _require(len(sizes) == 2 and sizes[1] == -1, f"write flatten(1); other uses of {name} have no counterpart")
+    require(len(sizes) == 2 and sizes[1] == -1, f"write flatten(1); other uses of {name} have no counterpart")
     return FLAT
 
 
 def _call_squeeze(node: Any, name: str) -> str:
-    _require(argument(node, 1, "dim", None) in (1, -1), "write squeeze(-1), at the end")
+    require(argument(node, 1, "dim", None) in (1, -1), "write squeeze(-1), at the end")
     return END
 
 
 def _call_item(node: Any, name: str) -> str:
-    _require(node.args[1] in ((slice(None), 0), (Ellipsis, 0)), "write [:, 0], at the end")
+    require(node.args[1] in ((slice(None), 0), (Ellipsis, 0)), "write [:, 0], at the end")
     return END
 
 
@@ -223,6 +224,7 @@ _CALLS: Final[Sequence[tuple[frozenset[str], Callable[[Any, str], Layer | str]]]
 
 # --- what to write instead -------------------------------------------------------------------------------
 
+_NO_COUNTERPART: Final = "it has no counterpart among the layers of a study"
 _BATCH: Final = (
     "batch normalisation looks at several patients at once, so that nobody's part could be bounded; write "
     "nn.GroupNorm(groups, channels)"

@@ -24,6 +24,7 @@ from flute.errors import MisuseError, StudyFileError
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
 from flute.study.protection import Price, budget_of, hub_epsilon, prices, study_budget
+from flute.study.stand_ins import without_networks
 
 _SEARCH_DRAWS: Final = 120
 _LEAST_EPSILON, _MOST_EPSILON = 0.01, 100.0
@@ -116,10 +117,9 @@ def foreseen(agreement: Agreement, question: Question, assumed: Assumed, *, draw
     algorithm = algorithm_for(question.what)
     if isinstance(algorithm, JointAlgorithm):
         raise MisuseError(f"{question.id}: what hubs compute on shares is opened without noise; nothing to foresee.")
-    asked = Asked(
-        algorithm, question.what, agreement.setting, tuple(_sigma(price) for price in priced), people,
-        _inputs(question, agreement.setting, assumed),
-    )  # fmt: skip
+    setting = without_networks(agreement.setting) if isinstance(question.what, Evaluate) else agreement.setting
+    sigmas = tuple(_sigma(price) for price in priced)
+    asked = Asked(algorithm, question.what, setting, sigmas, people, _inputs(question, setting, assumed))
     rho = math.fsum(price.rho for price in priced)
     return Foreseen(question.id, people, question.share, rho, expected_errors(asked, assumed, draws))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,9 +17,11 @@ from flute.attacks.chance import Chance
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults import FIXED_POINT_BITS
+from flute.errors import SandboxRefusal
 from flute.messages.numbers import read_only
 from flute.questions.registry import Registration
-from flute.testing.example import Example, NotConforming, patients
+from flute.sandbox.formats import weights
+from flute.testing.example import Example, NotConforming, patients, taken
 
 RHO: Final = 0.5
 """rho of the whole question where noise is added: moderate, so that private results mean something."""
@@ -152,8 +155,7 @@ def divided(data: Dataset, hubs: int, chance: Chance) -> list[Dataset]:
 
 def turned(data: Dataset, example: Example) -> Dataset:
     """The same patients, the last first."""
-    pseudonyms, names = data.pseudonyms[::-1], [u.variable.name for u in example.variables]
-    return Dataset(pseudonyms, {n: data.column(n)[::-1] for n in names}, [data.variable(n) for n in names])
+    return taken(example, data, np.arange(len(data))[::-1])
 
 
 def written(trial: Trial, check: str, result: object) -> str:
@@ -187,6 +189,17 @@ def first_difference(one: Any, other: Any, tolerance: float) -> str:
         numbers = isinstance(value, int | float) and isinstance(found, int | float)
         if numbers and abs(value - found) <= tolerance * max(1.0, abs(value), abs(found)):
             continue
-        if value != found:
+        if value != found and not _alike_files(value, found, tolerance):
             return f"{at} is {value!r} in one result, {found!r} in the other"
     return ""
+
+
+def _alike_files(one: Any, other: Any, tolerance: float) -> bool:
+    """Of weights, which results carry as safetensors in base64: the same arrays but for rounding."""
+    try:
+        first, second = (weights(b64decode(value, validate=True)) for value in (one, other))
+    except (SandboxRefusal, TypeError, ValueError):
+        return False
+    return first.keys() == second.keys() and all(
+        np.allclose(array, second[name], rtol=tolerance, atol=tolerance) for name, array in first.items()
+    )

@@ -18,7 +18,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import FluteError, MisuseError
 from flute.testing.course import ROWS, Trial, clipped
-from flute.testing.example import Watched, extremes, mixed, strange, table
+from flute.testing.example import Watched, extremes, joined, mixed, mixed_columns, strange, table, taken
 
 _ROUNDING: Final = 1 + 1e-9
 """By which a bound may be missed on account of floating point."""
@@ -109,7 +109,7 @@ def parameters(trial: Trial) -> None:
 
 def determinism(trial: Trial) -> None:
     """The same patients and parameters give the same bytes, and the patients' values stay as they were."""
-    before = {name: trial.data.column(name).copy() for name in trial.setting.variables}
+    before = _values(trial)
     for step, asked in trial.steps:
         first = trial.rows(step, asked, trial.data)
         again = trial.rows(step, asked, trial.data)
@@ -119,9 +119,16 @@ def determinism(trial: Trial) -> None:
                 "determinism",
                 f"step {step} gives other rows when it is called again; noise and chance are the hub's.",
             )
-    for name, values in before.items():
-        if not np.array_equal(values, trial.data.column(name), equal_nan=True):
+    for name, values in _values(trial).items():
+        if not np.array_equal(values, before[name], equal_nan=True):
             raise trial.fail("determinism", f"a step changed the column {name}; copy it first.")
+
+
+def _values(trial: Trial) -> dict[str, Array]:
+    """Copies of all that is known of the patients."""
+    found = {name: trial.data.column(name).copy() for name in trial.setting.variables}
+    images = [name for name, used in trial.setting.variables.items() if used.variable.kind == "image"]
+    return found | {f"{name} of images": trial.data.images(name).astype(np.float64) for name in images}
 
 
 def row_order(trial: Trial) -> None:
@@ -130,7 +137,7 @@ def row_order(trial: Trial) -> None:
     moved = _taken(trial, order)
     for step, asked in trial.steps:
         rows, after = trial.rows(step, asked, trial.data), trial.rows(step, asked, moved)
-        if not _alike(rows[order], after):
+        if not _alike(trial, rows[order], after):
             raise trial.fail("row-order", f"step {step} gives patients other rows when they stand in another order.")
 
 
@@ -146,7 +153,7 @@ def own_row(trial: Trial) -> None:
     for step, asked in trial.steps:
         rows = trial.rows(step, asked, trial.data)
         for chosen in (kept, alone):
-            if not _alike(rows[chosen], trial.rows(step, asked, trial.data.where(chosen))):
+            if not _alike(trial, rows[chosen], trial.rows(step, asked, trial.data.where(chosen))):
                 raise trial.fail(
                     "own-row",
                     f"step {step} gives patients other rows when others are left out: nothing then bounds what one "
@@ -266,9 +273,9 @@ def _longest(
     """The patient found with the longest row (largest: with the largest coordinate), and that length.
 
     Infinite for a row that is not finite; nothing where the algorithm refuses the parameters."""
-    data = mixed(trial.example, _STARTS * 4, chance, hostile=values is strange)
-    names = [u.variable.name for u in trial.example.variables]
-    people = np.column_stack([data.column(name) for name in names])
+    columns = mixed_columns(trial.example, _STARTS * 4, chance, hostile=values is strange)
+    names = list(columns)
+    people = np.column_stack(list(columns.values()))
     try:
         lengths = _lengths(trial, step, asked, people, chance, largest=largest)
         best = people[np.argsort(-lengths)[:4]]
@@ -296,23 +303,22 @@ def _lengths(trial: Trial, step: int, asked: Array, people: Array, chance: Chanc
 
 def _joined(trial: Trial, one: dict[str, float], chance: Chance) -> Dataset:
     """The patients and one more, who stands in the middle; the others keep their pseudonyms."""
-    half, names = len(trial.data) // 2, [u.variable.name for u in trial.example.variables]
-    columns = {n: np.insert(trial.data.column(n), half, one.get(n, np.nan)) for n in names}
-    pseudonyms = np.insert(trial.data.pseudonyms, half, chance.bytes(8).hex())
-    return Dataset(pseudonyms, columns, [u.variable for u in trial.example.variables])
+    columns = {u.variable.name: np.array([one.get(u.variable.name, 0.0)]) for u in trial.example.variables}
+    return joined(trial.example, trial.data, table(trial.example, columns, chance), len(trial.data) // 2)
 
 
 def _taken(trial: Trial, places: NDArray[np.int64]) -> Dataset:
     """The patients at these places; one that comes again gets a pseudonym of its own."""
-    names = [u.variable.name for u in trial.example.variables]
-    columns = {n: trial.data.column(n)[places] for n in names}
-    if len(set(places.tolist())) < len(places):
-        return table(trial.example, columns, trial.chance("again"))
-    return Dataset(trial.data.pseudonyms[places], columns, [u.variable for u in trial.example.variables])
+    again = len(set(places.tolist())) < len(places)
+    return taken(trial.example, trial.data, places, trial.chance("again") if again else None)
 
 
-def _alike(one: Array, other: Array) -> bool:
-    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=1e-12))
+def _alike(trial: Trial, one: Array, other: Array) -> bool:
+    """But for rounding, relative to the largest number."""
+    if one.shape != other.shape:
+        return False
+    apart = trial.example.rounding
+    return bool(np.allclose(one, other, rtol=apart, atol=max(1e-12, apart * float(np.abs(one).max(initial=0.0)))))
 
 
 def _beyond(step: int, found: float, limit: float, one: dict[str, float]) -> str:

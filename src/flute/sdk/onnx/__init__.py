@@ -1,0 +1,1 @@
+"""Networks as ONNX files: one's own in, a trained one out."""
