@@ -19,6 +19,7 @@ from flute.algorithms.contract import Finished, Opened, Spec
 from flute.data.variables import Array
 from flute.questions.registry import algorithm_for
 from flute.summaries.compare import Compare
+from flute.summaries.concordance import Concordance
 from flute.summaries.correlation import Correlation
 from flute.summaries.cross_table import CrossTable
 from flute.summaries.survival import Survival
@@ -69,12 +70,18 @@ FIGURES: dict[str, tuple[Spec, float, Mapping[str, Read]]] = {
             "r": lambda r: r["correlation"][0][1],
             "r with 0/1": lambda r: r["correlation"][0][2],
             "component": lambda r: r["components"]["covariance"]["eigenvalues"][0],
+            "loading": lambda r: _beside(r["components"]["covariance"], "loadings", 0, 1),
+            "share": lambda r: _beside(r["components"]["correlation"], "shares", 0),
+            "covariance": lambda r: {k: v[0][1] for k, v in r["covariance"].items()} | {"value": _cov(r)},
         },
     ),
     "raters": (
         CrossTable("reread", "grade", raters=True),
         8.0,
-        {kind: lambda r, kind=kind: r["kappa"][kind] for kind in ("unweighted", "linear", "quadratic")},
+        {
+            **{kind: lambda r, kind=kind: r["kappa"][kind] for kind in ("unweighted", "linear", "quadratic")},
+            "V": lambda r: r["cramers_v_interval"],
+        },
     ),
     "risks": (
         CrossTable("ill", "sex"),
@@ -91,6 +98,7 @@ FIGURES: dict[str, tuple[Spec, float, Mapping[str, Read]]] = {
             "difference": lambda r: r["tests"]["welch"]["difference"],
             "d": lambda r: r["tests"]["cohens_d"],
             "rank-biserial": lambda r: r["tests"]["mann_whitney"]["rank_biserial"],
+            "median": lambda r: r["groups"]["0"]["quantiles"]["50"],
         },
     ),
     "survival": (
@@ -104,15 +112,34 @@ FIGURES: dict[str, tuple[Spec, float, Mapping[str, Read]]] = {
             "log hazard ratio": lambda r: _logged(r["hazard_ratios"]["1"]),
         },
     ),
+    "concordance": (
+        Concordance("time", "died", "age", bins=16, score_bins=16),
+        2.0,
+        {"C": lambda r: r["concordance"], "n": lambda r: r["n"], "events": lambda r: r["events"]},
+    ),
     "table one": (
-        TableOne(("age", "grade"), "sex"),
+        TableOne(("age", "grade"), "ill"),
         5.0,
         {
             "mean": lambda r: r["table"]["age"]["groups"]["1"]["mean"],
             "share": lambda r: _share(r["table"]["grade"]["groups"]["1"]["levels"]["mid"]),
+            "quartile": lambda r: r["table"]["age"]["groups"]["1"]["quartiles"]["25"],
+            "difference of levels": lambda r: _beside(r["table"]["grade"], "standardised_difference"),
         },
     ),
 }
+
+
+def _beside(figures: dict[str, Any], name: str, *places: int) -> dict[str, Any]:
+    """A figure whose noise stands in a list of its own."""
+    value, noise = figures[name], figures[f"{name}_noise_se"]
+    for place in places:
+        value, noise = value[place], noise[place]
+    return {"value": value, "noise_se": noise}
+
+
+def _cov(r: dict[str, Any]) -> float:
+    return float(r["covariance"]["values"][0][1])
 
 
 def _at(curve: dict[str, Any], k: int) -> dict[str, Any]:
@@ -128,7 +155,12 @@ def _logged(odds: dict[str, Any]) -> dict[str, Any]:
 
 
 def _share(level: dict[str, Any]) -> dict[str, Any]:
-    return {"value": level["share"], "noise_se": level["share_noise_se"]}
+    return {
+        "value": level["share"],
+        "low": level["share_low"],
+        "high": level["share_high"],
+        "noise_se": level["share_noise_se"],
+    }
 
 
 @pytest.mark.requirement("F-HUF-2")
@@ -151,11 +183,12 @@ def test_the_noise_errors_told_are_those_that_the_noise_has(question: str) -> No
 INTERVALS: dict[str, tuple[Spec, float, Mapping[str, Read]]] = {
     name: (FIGURES[name][0], sigma, {key: FIGURES[name][2][key] for key in keys})
     for name, sigma, keys in (
-        ("correlation", 9.0, ("mean", "r", "r with 0/1")),
-        ("raters", 14.0, ("unweighted", "linear", "quadratic")),
+        ("correlation", 9.0, ("mean", "sd", "r", "r with 0/1", "component", "covariance")),
+        ("raters", 14.0, ("unweighted", "linear", "quadratic", "V")),
         ("risks", 14.0, ("difference", "log odds")),
-        ("compare", 10.0, ("mean", "difference", "d", "rank-biserial")),
+        ("compare", 10.0, ("mean", "sd", "difference", "d", "rank-biserial")),
         ("survival", 7.0, ("S after a quarter", "S at half", "log hazard ratio")),
+        ("concordance", 4.0, ("C",)),
     )
 }
 
@@ -173,6 +206,24 @@ def test_intervals_hold_the_truth_as_often_as_they_say(question: str) -> None:
         found = [read(r) for r in results]
         held = np.mean([f["low"] <= truth <= f["high"] for f in found])
         without = np.mean([abs(f["value"] - truth) <= 1.96 * f["sampling_se"] for f in found])
+        assert held >= 0.91, name
+        assert without < 0.88, name
+
+
+@pytest.mark.requirement("F-HUF-2")
+@pytest.mark.parametrize(("question", "sigma"), [("compare", 10.0), ("table one", 12.0)])
+def test_intervals_of_quantiles_and_shares_hold_the_truth_too(question: str, sigma: float) -> None:
+    """As above; the control are intervals that are not told of the noise."""
+    spec, _, figures = FIGURES[question]
+    pool = Pool(spec, cohort(n=3000, missing=0), sigma)
+    results = [pool.noised(pool.drawn(900)) for _ in range(RUNS)]
+    untold = [pool.noised(pool.drawn(900), told=0.02) for _ in range(100)]
+    for name in {"median", "quartile", "share"} & set(figures):
+        read = figures[name]
+        truth = read(pool.truth)["value"]
+        held, without = (
+            np.mean([read(r)["low"] <= truth <= read(r)["high"] for r in found]) for found in (results, untold)
+        )
         assert held >= 0.91, name
         assert without < 0.88, name
 
@@ -195,6 +246,9 @@ def _null(question: str) -> tuple[Spec, pd.DataFrame, float, Mapping[str, Read]]
     if question == "table":
         table = _crossed({"ill": some["ill"]}, grades)
         return CrossTable("ill", "grade"), table, 8.0, {"independence": lambda r: r["independence"]["p"]}
+    if question == "few":
+        table = _crossed({"ill": some["ill"]}, sexes)
+        return CrossTable("ill", "sex"), table, 4.0, {"Fisher": lambda r: r["fisher_p"]}
     if question == "two groups":
         names = ("welch", "student", "mann_whitney")
         read = {name: lambda r, name=name: r["tests"][name]["p"] for name in names}
@@ -208,14 +262,15 @@ def _null(question: str) -> tuple[Spec, pd.DataFrame, float, Mapping[str, Read]]
 
 
 @pytest.mark.requirement("F-HUF-2")
-@pytest.mark.parametrize("question", ["correlation", "table", "two groups", "three groups", "survival"])
+@pytest.mark.parametrize("question", ["correlation", "table", "few", "two groups", "three groups", "survival"])
 def test_tests_reject_a_true_hypothesis_no_more_often_than_they_say(question: str) -> None:
-    """Level 5 %, 300 cohorts of 600 patients, nothing to be found: no more rejections than chance gives (false alarm
-    1e-5), while the same tests that are not told of the noise reject far more often."""
+    """Level 5 %, 300 cohorts of 600 patients (of "few" 60), nothing to be found: no more rejections than chance gives
+    (false alarm 1e-5), while the same tests that are not told of the noise reject far more often."""
     spec, table, sigma, figures = _null(question)
     pool = Pool(spec, table, sigma)
-    results = [pool.noised(pool.drawn(600)) for _ in range(RUNS)]
-    untold = [pool.noised(pool.drawn(600), told=0.02) for _ in range(RUNS)]
+    n = 60 if question == "few" else 600
+    results = [pool.noised(pool.drawn(n)) for _ in range(RUNS)]
+    untold = [pool.noised(pool.drawn(n), told=0.02) for _ in range(RUNS)]
     most = binom.isf(ALPHA, RUNS, 0.05)
     for name, read in figures.items():
         assert sum(read(r) < 0.05 for r in results) <= most, name

@@ -20,6 +20,7 @@ from flute.models.svm import SupportVectors
 from flute.models.trees import DecisionTree
 from flute.report.model import Mode, QuestionReport, Report, StudyReport
 from flute.summaries.compare import Compare
+from flute.summaries.concordance import Concordance
 from flute.summaries.correlation import Correlation
 from flute.summaries.cox import Cox
 from flute.summaries.cross_table import CrossTable
@@ -36,6 +37,8 @@ BOTH: Mapping[str, Spec] = {
     "raters": CrossTable("grade", "reread", raters=True),
     "curve": Survival("time", "died", bins=16),
     "curves": Survival("time", "died", "sex", bins=16),
+    "hazards": Cox("time", "died", ("age", "sex", "grade"), bins=8),
+    "score": Concordance("time", "died", "age", bins=12, score_bins=12),
     "first": TableOne(("age", "sex", "grade"), "ill", bins=16),
     "first-of-all": TableOne(("age", "sex"), bins=16),
     "tree": DecisionTree("ill", EVERYTHING, max_depth=3, min_leaf=10),
@@ -48,7 +51,6 @@ BOTH: Mapping[str, Spec] = {
     "robust": RobustMean(("age", "sex"), groups=5),
 }
 EXACT: Mapping[str, Spec] = {
-    "hazards": Cox("time", "died", ("age", "sex", "grade"), bins=8),
     "filled": ImputedRegression("ill", ("age", "sex"), imputations=2, sweeps=1),
     "filled-number": ImputedRegression("pressure", ("age", "grade"), "gaussian", ("age",), 2, 1),
     "amounts": GeneralisedLinearModel("pressure", ("age", "grade"), "gamma"),

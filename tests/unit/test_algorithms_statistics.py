@@ -74,7 +74,7 @@ def test_exact_level_counts_equal_the_pooled_table() -> None:
 
 def test_a_hub_alone_and_an_empty_hub_are_described_too() -> None:
     empty = _described(_table().iloc[:0])
-    assert empty["age"]["mean"] == {"value": None, "noise_se": 0.0}
+    assert empty["age"]["mean"] == {"value": None, "low": None, "high": None, "noise_se": 0.0}
     assert empty["grade"]["levels"]["low"]["share"] is None
     one = _described(_table().iloc[:1])
     assert one["age"]["sd"]["value"] is None

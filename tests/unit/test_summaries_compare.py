@@ -13,6 +13,7 @@ from flute.data.variables import Array
 from flute.errors import StudyFileError
 from flute.questions.registry import algorithm_for
 from flute.summaries.compare import Compare
+from flute.summaries.samples import Sample, standardised_difference
 from support.summary_cases import HUBS, VARIABLES, asked, cohort, on_grid
 from support.sums import dataset, setting
 
@@ -114,3 +115,33 @@ def test_what_cannot_be_compared_is_refused() -> None:
     for spec in (Compare("grade", "sex"), Compare("age", "pressure"), Compare("age", "weight")):
         with pytest.raises(StudyFileError):
             algorithm_for(spec).check(spec, setting(VARIABLES))
+
+
+def test_intervals_of_deviations_and_quantiles_are_about_those_of_a_bootstrap() -> None:
+    table, chance = cohort(missing=0), np.random.default_rng(3)
+    spec = Compare("pressure", "sex", bins=128)
+    drawn = []
+    for _ in range(200):
+        group = asked(spec, table.iloc[chance.integers(0, len(table), len(table))])["groups"]["1"]
+        drawn.append([group["sd"]["value"], group["quantiles"]["50"]["value"]])
+    deviation, median = np.std(drawn, axis=0)
+    told = asked(spec, table)["groups"]["1"]
+    assert told["sd"]["sampling_se"] == pytest.approx(deviation, rel=0.2)
+    assert (told["quantiles"]["50"]["high"] - told["quantiles"]["50"]["low"]) / 3.92 == pytest.approx(median, rel=0.3)
+    assert told["n"] == {
+        "value": told["n"]["value"],
+        "low": told["n"]["value"],
+        "high": told["n"]["value"],
+        "noise_se": 0,
+    }
+
+
+def test_the_noise_of_a_standardised_difference_is_that_of_means_and_variances() -> None:
+    chance = np.random.default_rng(1)
+    means, variances = 50 + 0.5 * chance.normal(size=(2, 4000)), 100 + 6 * chance.normal(size=(2, 4000))
+    means[0] += 8
+    found = np.abs(means[0] - means[1]) / np.sqrt(variances.mean(axis=0))
+    one = [Sample(200, m, 100, 1, 0.5, 6) for m in (58, 50)]
+    value, noise = standardised_difference(*one)
+    assert value == pytest.approx(0.8)
+    assert noise == pytest.approx(float(found.std()), rel=0.05)

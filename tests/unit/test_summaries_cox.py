@@ -130,11 +130,6 @@ def test_the_next_question_follows_from_opened_totals_alone() -> None:
         history.append(Opened(first.parameters, rows.sum(axis=0), 0.0))
 
 
-def test_a_private_study_is_told_what_to_ask_instead() -> None:
-    with pytest.raises(StudyFileError, match="no private mode"):
-        algorithm_for(SPEC).check(SPEC, setting(VARIABLES, mode="private"))
-
-
 def test_what_is_no_cox_question_is_refused() -> None:
     pooled = [StudyVariable(VARIABLES[0].variable, scale="pooled"), *VARIABLES[1:]]
     with pytest.raises(StudyFileError, match="pooled"):

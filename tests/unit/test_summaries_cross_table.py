@@ -99,7 +99,7 @@ def test_noised_results_are_json_however_much_noise_there_is() -> None:
             shown = asked(spec, cohort(), rho=rho)
             json.dumps(shown, allow_nan=False)
             assert min(min(row) for row in shown["counts"]) >= 0
-            assert shown["fisher_p"] is None
+            assert shown["fisher_p"] is None or 0 <= shown["fisher_p"] <= 1
 
 
 def test_an_odds_ratio_of_counts_that_drown_is_not_told() -> None:
@@ -110,9 +110,28 @@ def test_an_odds_ratio_of_counts_that_drown_is_not_told() -> None:
 def test_the_difference_of_levels_is_that_of_shares_for_two_levels() -> None:
     a, b = 30 / 100, 45 / 90
     spread = np.sqrt((a * (1 - a) + b * (1 - b)) / 2)
-    found = standardised_difference(np.array([70.0, 30.0]), np.array([45.0, 45.0]))
+    found, noise = standardised_difference(np.array([70.0, 30.0]), np.array([45.0, 45.0]), 0.0)
+    assert noise == 0
     assert found == pytest.approx(abs(a - b) / spread)
-    assert standardised_difference(np.array([5.0, 5.0]), np.array([50.0, 50.0])) == pytest.approx(0.0, abs=1e-12)
+    assert standardised_difference(np.array([5.0, 5.0]), np.array([50.0, 50.0]), 0.0)[0] == pytest.approx(
+        0.0, abs=1e-12
+    )
+
+
+def test_fishers_p_under_little_noise_is_near_the_exact_one() -> None:
+    table = cohort(n=70, missing=0)
+    exact, noised = (asked(CrossTable("ill", "sex"), table, **changed)["fisher_p"] for changed in ({}, {"rho": 50.0}))
+    assert noised == pytest.approx(exact, abs=0.1)
+
+
+def test_cramers_v_has_an_interval_about_as_wide_as_a_bootstraps() -> None:
+    table, chance, drawn = cohort(missing=0), np.random.default_rng(3), []
+    spec = CrossTable("reread", "grade")
+    for _ in range(200):
+        drawn.append(asked(spec, table.iloc[chance.integers(0, len(table), len(table))])["cramers_v"])
+    shown = asked(spec, table)
+    assert shown["cramers_v_interval"]["value"] == shown["cramers_v"]
+    assert shown["cramers_v_interval"]["sampling_se"] == pytest.approx(float(np.std(drawn)), rel=0.15)
 
 
 def test_what_makes_no_table_is_refused() -> None:

@@ -45,6 +45,13 @@ COX = """\
     event: ill
     predictors: [sex, grade]
     bins: 8
+  how-well:
+    algorithm: concordance
+    time: age
+    event: ill
+    cox: hazards
+    bins: 8
+    score_bins: 6
 """
 HUBS = ("north", "south", "west")
 
@@ -88,16 +95,19 @@ def test_an_exact_study_of_all_statistics_ends_with_the_pooled_figures(tmp_path:
     assert found["related"]["n"]["value"] == len(age)
     assert found["life"]["hazard_ratios"]["1"]["value"] is not None
     assert found["hazards"]["ending"] == "converged"
+    assert 0.4 < found["how-well"]["concordance"]["value"] < 0.6
 
 
 @pytest.mark.requirement("F-HUF-2")
 def test_a_private_study_of_all_statistics_ends_near_them(tmp_path: Path) -> None:
-    asked = re.sub(r"(    algorithm: .*\n)", r"\1    share: 0.15\n", QUESTIONS)
+    asked = re.sub(r"(    algorithm: .*\n)", r"\1    share: 0.12\n", QUESTIONS + COX)
     found = _results(tmp_path, PRIVATE, asked)
     people = [_people(seed) for seed in range(3)]
     age, sex = (np.concatenate([p[name] for p in people]) for name in ("age", "sex"))
     gap = found["compared"]["tests"]["welch"]["difference"]
     assert gap["noise_se"] > 0
     assert abs(gap["value"] - (age[sex == 0].mean() - age[sex == 1].mean())) < 6 * gap["noise_se"]  # alarm 2e-9
-    for question in ("related", "first", "table", "life"):
+    for question in ("related", "first", "table", "life", "how-well"):
         assert found[question]["left_out"]["noise_se"] > 0
+    assert found["hazards"]["ending"] == "fixed-steps"
+    assert found["how-well"]["concordance"]["noise_se"] > 0

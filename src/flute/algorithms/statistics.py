@@ -28,6 +28,7 @@ from flute.algorithms.contract import (
 from flute.algorithms.design import check_variable, known, values
 from flute.algorithms.linear import read_parameters
 from flute.algorithms.prefix import Counts, norm_squared, onto_counts, opened_counts, quantile, rows
+from flute.algorithms.scores import Z_95, proportion
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.defaults import MAX_VECTOR
@@ -130,8 +131,34 @@ def _rows(v: Variable, data: Dataset, bins: int, *, private: bool) -> Array:
     return np.column_stack([histogram, on_range, on_range**2, missing])
 
 
-def _estimate(value: float | None, noise_se: float) -> dict[str, float | None]:
-    return {"value": value, "noise_se": noise_se}
+def _estimate(value: float | None, noise_se: float, chance_se: float = 0.0) -> dict[str, float | None]:
+    """With a 95 % interval of the noise and of chance, of which a count of these patients has none."""
+    half = Z_95 * float(np.hypot(noise_se, chance_se))
+    low, high = (None, None) if value is None else (value - half, value + half)
+    return {"value": value, "low": low, "high": high, "noise_se": noise_se}
+
+
+def _count(value: float, noise_se: float) -> dict[str, float | None]:
+    """A count is not below 0, nor is its interval."""
+    found = _estimate(value, noise_se)
+    return found | {"low": max(found["low"] or 0.0, 0.0)}
+
+
+def _quantiles(counts: Counts, edges: Array) -> dict[str, dict[str, float | None]]:
+    """Interval: where the curve of counts reaches as many patients more or fewer as chance (binomial) and noise
+    together may move them."""
+    n, cumulative = counts.total, np.cumsum(counts.consistent)
+    shown: dict[str, dict[str, float | None]] = {}
+    for percent in QUANTILES:
+        q = percent / 100
+        found: dict[str, float | None] = quantile(counts, edges, q) | {"low": None, "high": None}
+        if n >= 1:
+            noise = counts.noise_sd(np.where(cumulative < q * n, 1.0, 0.0) - q)
+            half = Z_95 * float(np.hypot(np.sqrt(n * q * (1 - q)), noise)) / n
+            ends = (quantile(counts, edges, float(np.clip(q + s * half, 0.0, 1.0)))["value"] for s in (-1, 1))
+            found["low"], found["high"] = ends
+        shown[str(percent)] = found
+    return shown
 
 
 def _category_result(v: Variable, block: Array, sigma: float, *, private: bool) -> dict[str, Any]:
@@ -143,12 +170,20 @@ def _category_result(v: Variable, block: Array, sigma: float, *, private: bool) 
         share = count / n if n >= 1 else None
         # share = c / (c + rest): the noise in c and in the other k - 1 counts
         noise = None if share is None else sigma * float(np.sqrt((1 - share) ** 2 + (k - 1) * share**2)) / n
-        levels[level] = {"count": count, "noise_se": sigma, "share": share, "share_noise_se": noise}
+        told = proportion(count, n, noise or 0.0)
+        levels[level] = {
+            "count": count,
+            "noise_se": sigma,
+            "share": share,
+            "share_low": told["low"],
+            "share_high": told["high"],
+            "share_noise_se": noise,
+        }
     return {
         "kind": v.kind,
         "label": v.label,
-        "n": _estimate(n, sigma * float(np.sqrt(k))),
-        "missing": _estimate(missing, sigma),
+        "n": _count(n, sigma * float(np.sqrt(k))),
+        "missing": _count(missing, sigma),
         "levels": levels,
     }
 
@@ -162,11 +197,11 @@ def _number_result(v: Variable, block: Array, sigma: float, *, private: bool) ->
         "kind": v.kind,
         "label": v.label,
         "unit": v.unit,
-        "n": _estimate(counts.total, float(counts.prefix_noise_sds()[-1])),
-        "missing": _estimate(missing, sigma),
+        "n": _count(counts.total, float(counts.prefix_noise_sds()[-1])),
+        "missing": _count(missing, sigma),
         "mean": mean,
         "sd": deviation,
-        "quantiles": {str(q): quantile(counts, edges, q / 100) for q in QUANTILES},
+        "quantiles": _quantiles(counts, edges),
         "histogram": {
             "edges": edges.tolist(),
             "counts": counts.consistent.tolist(),
@@ -182,12 +217,22 @@ def _moments(v: Variable, counts: Counts, total: float, squares: float) -> tuple
         return _estimate(None, 0.0), _estimate(None, 0.0)
     m, q = float(np.clip(total / n, -1, 1)), float(np.clip(squares / n, 0, 1))
     sigma, n_noise = counts.sigma, float(counts.prefix_noise_sds()[-1])
-    mean = _estimate(middle + half * m, half * float(np.hypot(sigma, m * n_noise)) / n)
+    mean_noise = half * float(np.hypot(sigma, m * n_noise)) / n
     if n < 2:
-        return mean, _estimate(None, 0.0)
+        return _estimate(middle + half * m, mean_noise), _estimate(None, 0.0)
     variance = float(np.clip(q - m * m, 0, 1)) * n / (n - 1)
     deviation = float(np.sqrt(variance))
     # variance = q - m^2 with noise sigma in both sums and n_noise in n
     noise = float(np.hypot(sigma * np.hypot(1, 2 * m), n_noise * (q - 2 * m * m))) / n
     shown = min(noise / (2 * deviation), float(np.sqrt(noise))) if deviation > 0 else float(np.sqrt(noise))
-    return mean, _estimate(half * deviation, half * shown)
+    mean = _estimate(middle + half * m, mean_noise, half * deviation / float(np.sqrt(n)))
+    found = _estimate(half * deviation, half * shown, half * _deviation_chance(counts, m, deviation))
+    return mean, found | {"low": max(found["low"] or 0.0, 0.0)}
+
+
+def _deviation_chance(counts: Counts, mean: float, deviation: float) -> float:
+    """Of a deviation over [-1, 1], by that of the variance; the fourth moment from the middles of bins."""
+    middles = (2 * np.arange(len(counts.raw)) + 1) / len(counts.raw) - 1
+    fourth = float(counts.consistent @ (middles - mean) ** 4) / counts.total
+    in_variance = float(np.sqrt(max(fourth - deviation**4, 0.0) / counts.total))
+    return in_variance / (2 * deviation) if deviation > 0 else 0.0

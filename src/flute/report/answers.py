@@ -17,7 +17,7 @@ from flute.report.reading import mapping, odds_model, results, sequence
 from flute.report.relations import correlated
 from flute.report.shown import Answer, Asked, Build
 from flute.report.slopes import sloped
-from flute.report.survivals import hazards, survived
+from flute.report.survivals import concordant, hazards, survived
 from flute.report.texts import ALGORITHMS
 
 
@@ -100,6 +100,7 @@ def _place(result: Mapping[str, Any]) -> tuple[str, Build] | None:
         ("table" in result and "groups" in result, "groups", first_table),
         ("correlation" in result and "names" in result, "relations", correlated),
         (bool(sequence(result.get("hazard_ratios"))), "survival", hazards),
+        ("concordance" in result and "usable_pairs" in result, "survival", concordant),
         ("importances" in result, "learners", grown),
         ("layers" in result and "weights" in result, "learners", networked),
         ("kernel" in result and "coefficients" in result, "learners", weighed),

@@ -151,12 +151,17 @@ def hazards(asked: Asked) -> Answer:
         if c not in absent
     ]
     ending = str(asked.result.get("ending", ""))
-    warnings = () if ending in ("converged", "") else (str(asked.result.get("ending_text", ending)),)
-    counts = [f"{counted(Interval(v))} {word}" for k, word in (("n", "patients"), ("events", "events"))
+    warnings = () if ending in ("converged", "fixed-steps", "") else (str(asked.result.get("ending_text", ending)),)
+    counts = [f"{counted(Interval(v, noise=finite(asked.result.get(f'{k}_noise_se'))))} {word}"
+              for k, word in (("n", "patients"), ("events", "events"))
               if (v := finite(asked.result.get(k))) is not None]  # fmt: skip
+    noised = " Intervals and p hold the noise and chance." if ending == "fixed-steps" else ""
     figure = _forest(asked, found)
     return Answer(
-        asked.heading, (figure,) if figure else (), warnings=warnings, note=f"{', '.join(counts)}." if counts else ""
+        asked.heading,
+        (figure,) if figure else (),
+        warnings=warnings,
+        note=f"{', '.join(counts)}.{noised}" if counts else "",
     )
 
 
@@ -189,3 +194,34 @@ def _forest(asked: Asked, found: Sequence[tuple[str, Interval, float | None]]) -
     cells = tuple((label, decimal(r.value, 3), ends(r, lambda v: decimal(v, 3)), p_value(p)) for label, r, p in found)
     table = Table("Hazard ratios", ("Term", "Hazard ratio", "95% interval", "p"), cells)
     return Figure(identity, title, takeaway, svg, table)
+
+
+# --- how well a score tells -------------------------------------------------------------------
+
+
+def concordant(asked: Asked) -> Answer:
+    """Harrell's concordance, as a table of one row."""
+    found, event = at(asked.result, "concordance"), asked.names.variable(str(asked.result.get("event")))
+    score = str(asked.result.get("score"))
+    pairs = Interval(
+        finite(asked.result.get("usable_pairs")), noise=finite(asked.result.get("usable_pairs_noise_se"))
+    )
+    head = (
+        "Score",
+        "Patients",
+        "Events",
+        "Concordance (95%)",
+        "Noise (SE)",
+        "Pairs that tell",
+        "Grids may move it by",
+    )
+    row = (
+        asked.names.variable(score),
+        *(counted(at(asked.result, k)) for k in ("n", "events")),
+        bounded(found, lambda v: decimal(v, 3)),
+        decimal(found.noise, 4) if found.noise else "none",
+        counted(pairs),
+        decimal(finite(asked.result.get("grid_bound")), 3),
+    )
+    note = f"{asked.note} 0.5: a coin tells as well. 1: whoever has the higher score has the event first."
+    return Answer(asked.heading, (), (Table(f"Who has “{event}” first", head, (row,)),), note=note.strip())

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from flute.algorithms.contract import Ask, Finished, Opened, Operation, PrivacyStatement, Setting, Spec, StepShape
 from flute.algorithms.design import known
 from flute.algorithms.linear import read_parameters
-from flute.algorithms.prefix import quantile
 from flute.algorithms.statistics import QUANTILES
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
@@ -34,6 +33,7 @@ from flute.summaries.blocks import (
     number_square,
     one_hot,
     placed,
+    quantiles_of,
     require_kind,
     require_room,
 )
@@ -122,7 +122,7 @@ class CompareAlgorithm:
 def _shown(block: NumberBlock) -> dict[str, Any]:
     return {
         **sample_of(block).shown(),
-        "quantiles": {str(q): quantile(block.counts, block.edges, q / 100) for q in QUANTILES},
+        "quantiles": quantiles_of(block.counts, block.edges, QUANTILES),
         "histogram": {
             "edges": block.edges.tolist(),
             "counts": block.counts.consistent.tolist(),

@@ -35,7 +35,7 @@ from flute.algorithms.contract import (
     StudyVariable,
 )
 from flute.algorithms.design import bounds, known, present, values
-from flute.algorithms.linear import read_parameters
+from flute.algorithms.linear import or_none, read_parameters
 from flute.algorithms.scores import Z_95
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
@@ -196,13 +196,22 @@ def _result(spec: Correlation, m: _Moments) -> dict[str, Any]:
         mean = m.middles[j] + half * m.mean[j]
         shown["means"][name] = interval(mean, half * sd / np.sqrt(m.n), noise, float(t.ppf(0.975, m.n - 1)))
         sd_noise = m.noise(products[j][j]) / (2 * deviations[j]) if deviations[j] > 0 else float("nan")
-        shown["sds"][name] = estimate(half * sd, half * sd_noise if m.sigma else 0.0)
+        sampling = half * sd / np.sqrt(2 * (m.n - 1))
+        shown["sds"][name] = interval(half * sd, sampling, half * sd_noise if m.sigma else 0.0, Z_95, low=0.0)
     scale = np.outer(m.halves, m.halves) * factor
-    shown["covariance"] = {
-        "values": (covariance * scale).tolist(),
-        "noise_se": [[float(scale[i, j]) * m.noise(products[i][j]) for j in range(p)] for i in range(p)],
-    }
+    told = covariance * scale
+    noises = np.array([[float(scale[i, j]) * m.noise(products[i][j]) for j in range(p)] for i in range(p)])
+    shown["covariance"] = _covariances(told, noises, m.n)
     return shown | _standardised(m, centred, covariance, deviations, scale, products)
+
+
+def _covariances(told: Array, noises: Array, n: float) -> dict[str, Any]:
+    """Chance as it moves covariances of normal values. Source: Anderson 2003, theorem 3.4.4."""
+    variances = np.diag(told)
+    sampling = np.sqrt((np.outer(variances, variances) + told**2) / (n - 1))
+    half = Z_95 * np.hypot(sampling, noises)
+    shown = {"values": told, "low": told - half, "high": told + half, "sampling_se": sampling, "noise_se": noises}
+    return {name: part.tolist() for name, part in shown.items()}
 
 
 def _standardised(
@@ -263,17 +272,36 @@ def _correlation(m: _Moments, r: float, influence: Array, null: Array) -> dict[s
 
 
 def _components(m: _Moments, matrix: Array, influences: list[list[Array]]) -> dict[str, Any]:
-    """Eigenvalues, largest first, with the noise's first-order error; loadings [component][variable], the largest
-    entry positive."""
+    """Eigenvalues, largest first, and loadings [component][variable], the largest entry positive, with first-order
+    errors. Chance as it moves eigenvalues of normal values' covariances. Source: Anderson 1963; Magnus 1985."""
     values_, vectors = np.linalg.eigh(matrix)
     values_, vectors = np.maximum(values_[::-1], 0.0), vectors[:, ::-1]
     largest = vectors[np.argmax(np.abs(vectors), axis=0), np.arange(len(matrix))]
     vectors = vectors * np.where(largest < 0, -1.0, 1.0)
-    stacked = np.array(influences)
-    noises = [m.noise(np.einsum("i,j,ijkl->kl", w, w, stacked)) for w in vectors.T]
+    half = np.einsum("ia,ijkl->ajkl", vectors, np.array(influences))
+    turned = np.einsum("jb,ajkl->abkl", vectors, half)  # influences of the matrix in its own directions
+    noises = [m.noise(turned[k, k]) for k in range(len(values_))]
     total = float(values_.sum())
+    whole = np.einsum("aakl->kl", turned)
+    chance = np.sqrt(2 / (m.n - 1))
     return {
-        "eigenvalues": [estimate(v, e) for v, e in zip(values_.tolist(), noises, strict=True)],
+        "eigenvalues": [
+            interval(v, v * chance, e, Z_95, low=0.0) for v, e in zip(values_.tolist(), noises, strict=True)
+        ],
         "shares": (values_ / total).tolist() if total > 0 else None,
+        "shares_noise_se": [m.noise(turned[k, k] - v / total * whole) / total for k, v in enumerate(values_.tolist())]
+        if total > 0
+        else None,
         "loadings": vectors.T.tolist(),
+        "loadings_noise_se": [_loading_noises(m, turned[:, k], values_, vectors, k) for k in range(len(values_))],
     }
+
+
+def _loading_noises(m: _Moments, turned: Array, eigenvalues: Array, vectors: Array, k: int) -> list[float | None]:
+    """Of one component: the others mix in by what the noise turns, over how far their eigenvalues are. None where
+    two eigenvalues are the same."""
+    gaps = eigenvalues[k] - eigenvalues
+    gaps[k] = np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mixed = np.einsum("ij,jkl->ikl", vectors / gaps, turned)
+        return or_none(np.array([m.noise(one) for one in mixed]))

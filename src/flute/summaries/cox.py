@@ -1,8 +1,9 @@
-"""Cox's proportional hazards regression, exact, on a public time grid (`partial_likelihood`).
+"""Cox's proportional hazards regression, on a public time grid.
 
-There is no private mode: its sums by time are many, each step opens all of them again, and risk sets that get smaller
-with time drown first. A private study may ask for `survival`, whose hazard ratios of groups are Cox's with that one
-predictor, or for a logistic regression of the event by a fixed time.
+Exact: the partial likelihood, ties by Breslow, by Newton's method (`partial_likelihood`). Private: a noised life
+table and moments, then three noised scores, each patient's bounded without moving a hazard ratio (`private_cox_rows`
+at the hubs, `private_cox` where totals are opened); times count as they are, hazards being constant within a part of
+the grid.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from flute.algorithms.design import (
     transfer,
     unit_scaling,
 )
-from flute.algorithms.linear import plain_numbers, read_parameters, wald_table
+from flute.algorithms.linear import LEAST_INFORMED, deviations, or_none, plain_numbers, read_parameters, wald_table
 from flute.algorithms.private_rows import private_scaling
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults.summaries import COX_MAX_STEPS
 from flute.errors import StudyFileError
 from flute.messages.limits import Name
-from flute.summaries.blocks import Codes, bins_of, codes, declared, edges_of
+from flute.summaries.blocks import Codes, bins_of, codes, declared, edges_of, require_room
 from flute.summaries.partial_likelihood import (
     CoxFit,
     Events,
@@ -44,6 +45,15 @@ from flute.summaries.partial_likelihood import (
     opened_events,
     step_rows,
     step_size,
+)
+from flute.summaries.private_cox import PrivateCoxFit, next_private_cox
+from flute.summaries.private_cox_rows import (
+    Left,
+    first_private_rows,
+    private_outline,
+    read_score,
+    score_rows,
+    score_size,
 )
 from flute.summaries.survival import check_times
 
@@ -56,11 +66,18 @@ _SAID: Final = {
     ),
     "not-converged": "The steps that were agreed did not suffice; do not use these coefficients.",
     "no-events": "No patient who has the values that this model needs had the event.",
+    "fixed-steps": "The agreed noised steps were taken; errors, intervals and tests hold the noise and chance.",
+    "noise-dominated": (
+        "The noise outweighs what these patients tell; do not use these coefficients. Give the question a larger "
+        "share of the budget, fewer predictors or more hubs."
+    ),
 }
 
 
 class Cox(Spec, frozen=True, tag="cox"):
-    """Hazard ratios of predictors for the time to an event; ties by Breslow on `bins` parts of the times' range."""
+    """Hazard ratios of predictors for the time to an event, on `bins` parts of the times' range.
+
+    Exact: ties by Breslow. Private: a noised life table and three noised scores."""
 
     time: Name
     event: Name
@@ -69,33 +86,31 @@ class Cox(Spec, frozen=True, tag="cox"):
 
 
 class CoxAlgorithm:
-    """Partial maximum likelihood, without penalty."""
+    """Exact: partial maximum likelihood, without penalty. Private: Cox's score, bounded and noised."""
 
     name: ClassVar[str] = "cox"
     statement: ClassVar[PrivacyStatement] = PrivacyStatement(
         released=(
-            "Hazard ratios with standard errors, the baseline hazard on a grid of times, the log partial likelihood, "
-            "how many patients and events are behind them."
+            "Hazard ratios with standard errors, the baseline hazard on a grid of times, how many patients and "
+            "events are behind them; in exact mode also the log partial likelihood."
         ),
-        bounded_by="Every number of a patient's row is at most 1, but no norm bounds what exact sums tell.",
+        bounded_by=(
+            "Private: a patient's row is shrunk to a norm that follows from the predictors' kinds alone, and adds "
+            "one entry to a histogram of times; rows of scores are weighted down to norm 1. Exact: every number of "
+            "a patient's row is at most 1, but no norm bounds what exact sums tell."
+        ),
         leaked_otherwise=(
-            "At every step the coordinator sees, for each time of the grid, sums of the predictors over patients who "
+            "Private: nothing; the number of steps is fixed beforehand and every opened vector is charged. Exact: at "
+            "every step the coordinator sees, for each time of the grid, sums of the predictors over patients who "
             "leave at it, weighted by their hazard at the coefficients so far; at the first step that is how many "
             "have each value of a category. The floor is held against events and ends by time, and against single "
             "categories."
         ),
-        event="sums opened without noise: no event; exact studies only",
     )
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.SUMS})
 
     def check(self, spec: Cox, setting: Setting) -> None:
         """Raises: StudyFileError."""
-        if setting.mode == "private":
-            raise StudyFileError(
-                "cox has no private mode: its risk sets would drown in noise. Write 'exact:' instead of 'budget:', "
-                "or ask for survival, which gives hazard ratios of groups, or for a logistic-regression of the event "
-                "by a fixed time."
-            )
         check_times(spec.time, spec.event, setting)
         if {spec.time, spec.event} & set(spec.predictors) or spec.time == spec.event:
             raise StudyFileError("predictors: time and event are what is predicted; leave them out.")
@@ -106,12 +121,16 @@ class CoxAlgorithm:
                 f"{pooled[0]} has 'scale: pooled', which cox does not open sums for; write 'scale: reference' with a "
                 "public centre and spread."
             )
+        require_room(max(step.size for step in self.outline(spec, setting)))
 
     def fields(self, spec: Cox, setting: Setting) -> tuple[str, ...]:
         return (spec.time, spec.event, *spec.predictors)
 
     def outline(self, spec: Cox, setting: Setting) -> tuple[StepShape, ...]:
-        p = design_for(spec.predictors, setting).size - 1
+        design = design_for(spec.predictors, setting)
+        if setting.mode == "private":
+            return private_outline(design, spec.bins)
+        p = design.size - 1
         weight = 1 / (COX_MAX_STEPS + 1)
         first = StepShape("events", first_size(p, spec.bins), float(np.sqrt(2 + p)), weight, 1.0)
         bound = float(np.sqrt(1 + p + p * (p + 1) / 2))
@@ -121,6 +140,8 @@ class CoxAlgorithm:
         )
 
     def update(self, spec: Cox, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
+        if setting.mode == "private":
+            return self._private_rows(spec, setting, step, parameters, data)
         design = design_for(spec.predictors, setting)
         size = asked_size(design.size - 1, spec.bins) if step else 0
         asked = read_parameters(parameters, size, step, COX_MAX_STEPS + 1)
@@ -129,6 +150,18 @@ class CoxAlgorithm:
         if step == 0:
             return first_rows(x, left_in, codes(spec.event, setting, data), spec.bins)
         return step_rows(x, left_in, spec.bins, asked)
+
+    def _private_rows(self, spec: Cox, setting: Setting, step: int, parameters: Array, data: Dataset) -> Array:
+        design = design_for(spec.predictors, setting)
+        size = score_size(design.size - 1, spec.bins) if step else 0
+        asked = read_parameters(parameters, size, step, len(private_outline(design, spec.bins)))
+        v, left_in = known(spec.time, setting).variable, self._left_in(spec, setting, data)
+        place = np.where(left_in >= 0, (declared(v, data) - v.low) / (v.high - v.low) * spec.bins, 0.0)
+        left = Left(left_in, np.clip(place - left_in, 0.0, 1.0), codes(spec.event, setting, data) == 1)
+        x = matrix(design, private_scaling(design), data)
+        if step == 0:
+            return first_private_rows(design, x, left, spec.bins)
+        return score_rows(design, x, left, read_score(asked, design.size - 1, spec.bins))
 
     def _left_in(self, spec: Cox, setting: Setting, data: Dataset) -> Codes:
         """Bin of each patient's time; -1 for those whom the model leaves out."""
@@ -154,6 +187,11 @@ class CoxAlgorithm:
         if not history:
             return Ask(())
         design = design_for(spec.predictors, setting)
+        if setting.mode == "private":
+            fitted = next_private_cox(design, history, spec.bins)
+            if isinstance(fitted, PrivateCoxFit):
+                return Finished(_private_result(spec, setting, design, fitted, len(history)))
+            return Ask(fitted)
         events = opened_events(history[0], design.size - 1)
         if not events.died.any():
             return Finished(_without_events(spec, design, events))
@@ -163,25 +201,31 @@ class CoxAlgorithm:
         return Ask(reached)
 
 
-def _head(spec: Cox, design: Design, events: Events) -> dict[str, Any]:
+def _head(spec: Cox, design: Design, counted: Mapping[str, float]) -> dict[str, Any]:
+    """counted: "n", "events" and the noise in each."""
     return {
         "time": spec.time,
         "event": spec.event,
         "predictors": list(spec.predictors),
         "columns": list(design.names[1:]),
         "family": "proportional hazards",
-        "n": int(events.n),
-        "events": int(events.died.sum()),
+        **counted,
     }
+
+
+def _counted(events: Events) -> dict[str, float]:
+    return {"n": int(events.n), "n_noise_se": 0.0, "events": int(events.died.sum()), "events_noise_se": 0.0}
 
 
 def _without_events(spec: Cox, design: Design, events: Events) -> dict[str, Any]:
     table = _ratios(wald_table(np.full(design.size - 1, np.nan), None))
     return {
-        **_head(spec, design, events),
+        **_head(spec, design, _counted(events)),
         "coefficients": [None] * (design.size - 1),
         **table,
+        "noise_standard_errors": None,
         "baseline": None,
+        "log_hazard": None,
         "log_likelihood": None,
         "iterations": 0,
         "ending": "no-events",
@@ -207,16 +251,63 @@ def _result(spec: Cox, setting: Setting, design: Design, events: Events, found: 
     # hazards of a patient whose every column is 0 on the study's scale
     steps = np.where(events.died > 0, events.died / np.maximum(found.hazard, 1e-300), 0.0)
     return {
-        **_head(spec, design, events),
+        **_head(spec, design, _counted(events)),
         "coefficients": plain_numbers(np.where(there, moved[1:], 0.0)),
         **_ratios(wald_table(np.where(there, moved[1:], 0.0), errors)),
+        "noise_standard_errors": None,
         "baseline": {
             "times": edges_of(known(spec.time, setting).variable, spec.bins)[1:].tolist(),
             "cumulative_hazard": plain_numbers(np.cumsum(steps) * np.exp(min(float(moved[0]), 700.0))),
         },
+        "log_hazard": _log_hazard(found, events, float(moved[0])),
         "log_likelihood": fit.log_likelihood,
         "iterations": fit.iterations,
         "ending": fit.ending,
         "ending_text": _SAID[fit.ending].format(column=fit.column),
         "not_estimated": [name for name in fit.absent if name != design.names[0]],
+    }
+
+
+def _log_hazard(found: CoxFit, events: Events, shift: float) -> dict[str, float] | None:
+    """What the fit predicts for those who have the event, over the study's scale: mean and deviation."""
+    fit, died = found.fit, float(events.died.sum())
+    if fit.covariance is None:
+        return None
+    b = fit.coefficients
+    spread = float(np.sqrt(max(float(b @ np.linalg.pinv(fit.covariance) @ b), 0.0) / died))
+    return {"centre": float(b[1:] @ events.total) / died - shift, "spread": spread}
+
+
+def _private_result(spec: Cox, setting: Setting, design: Design, fit: PrivateCoxFit, steps: int) -> dict[str, Any]:
+    private = private_scaling(design)
+    carry = transfer(design, private, study_scaling(design, private.centres, private.spreads))
+    moved, over = carry @ np.append(0.0, fit.coefficients), carry[1:, 1:]
+    told = fit.informed >= LEAST_INFORMED
+    noise, sampling = deviations(over, fit.noise), deviations(over, fit.sampling)
+    hazards = fit.hazards * np.exp(min(float(moved[0]), 700.0))
+    ending = "fixed-steps" if told else "noise-dominated"
+    events, ends = fit.table.events, fit.table.ends
+    counted = {
+        "n": max(0, round(events.prefix[-1] + ends.prefix[-1])),
+        "n_noise_se": float(np.hypot(events.prefix_noise_sds()[-1], ends.prefix_noise_sds()[-1])),
+        "events": max(0, round(events.prefix[-1])),
+        "events_noise_se": float(events.prefix_noise_sds()[-1]),
+    }
+    return {
+        **_head(spec, design, counted),
+        "coefficients": plain_numbers(moved[1:]),
+        **_ratios(wald_table(moved[1:], np.hypot(noise, sampling) if told else None)),
+        "noise_standard_errors": or_none(noise),
+        "sampling_standard_errors": or_none(sampling),
+        "baseline": {
+            "times": edges_of(known(spec.time, setting).variable, spec.bins)[1:].tolist(),
+            "cumulative_hazard": plain_numbers(np.cumsum(hazards)),
+        },
+        "log_hazard": {"centre": fit.centre - float(moved[0]), "spread": fit.spread},
+        "log_likelihood": None,
+        "iterations": steps,
+        "informed": fit.informed,
+        "ending": ending,
+        "ending_text": _SAID[ending],
+        "not_estimated": [],
     }

@@ -83,7 +83,7 @@ class CrossTableAlgorithm:
         opened, private = history[0], setting.mode == "private"
         raw = opened.total if private else np.round(opened.total)
         table = _table(raw[1:], _shape(spec, setting), opened.sigma)
-        square = table.counts.shape == (2, 2)
+        square, association = table.counts.shape == (2, 2), cramers_v(table)
         return Finished(
             {
                 "outcome": spec.outcome,
@@ -96,7 +96,8 @@ class CrossTableAlgorithm:
                 "n": estimate(table.n, opened.sigma * float(np.sqrt(table.counts.size))),
                 "left_out": estimate(max(float(raw[0]), 0.0), opened.sigma),
                 "independence": independence(table),
-                "cramers_v": cramers_v(table),
+                "cramers_v": association["value"],
+                "cramers_v_interval": association,
                 "fisher_p": fisher(table),
                 "odds_ratio": odds_ratio(table) if square else None,
                 "risk_difference": risk_difference(table) if square else None,

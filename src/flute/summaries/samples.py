@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import chi2, f, t
 
+from flute.algorithms.scores import Z_95
 from flute.data.variables import Array
 from flute.defaults.summaries import CONSTANT_VARIANCE
 from flute.summaries.blocks import NumberBlock, estimate, interval, plain
@@ -26,7 +27,7 @@ _95: Final = 0.975
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One group. mean, variance (divisor n - 1): NaN where too few patients; variance 0 where all are alike. The
-    rest: deviations of the noise in each."""
+    rest: deviations of the noise in each, and of chance in the variance."""
 
     n: float
     mean: float
@@ -34,6 +35,7 @@ class Sample:
     n_noise: float
     mean_noise: float
     variance_noise: float
+    variance_sampling: float = float("nan")
 
     @property
     def sampling_se(self) -> float:
@@ -50,7 +52,13 @@ class Sample:
         return {
             "n": estimate(self.n, self.n_noise),
             "mean": interval(self.mean, self.sampling_se, self.mean_noise, half_width(self.n - 1)),
-            "sd": estimate(deviation, _root_noise(self.variance, self.variance_noise)),
+            "sd": interval(
+                deviation,
+                _root_noise(self.variance, self.variance_sampling),
+                _root_noise(self.variance, self.variance_noise),
+                Z_95,
+                low=0.0,
+            ),
         }
 
 
@@ -80,8 +88,18 @@ def sample_of(block: NumberBlock) -> Sample:
     varies = varies if varies > CONSTANT_VARIANCE else 0.0
     noise = float(np.hypot(sigma * np.hypot(1, 2 * m), n_noise * (q - 2 * m * m))) / n
     return Sample(
-        n, middle + half * m, half**2 * varies * n / (n - 1), n_noise, mean_noise, half**2 * noise
+        n, middle + half * m, half**2 * varies * n / (n - 1), n_noise, mean_noise, half**2 * noise,
+        half**2 * _variance_sampling(block, m, varies),
     )  # fmt: skip
+
+
+def _variance_sampling(block: NumberBlock, mean: float, variance: float) -> float:
+    """Deviation of chance in the variance of v: root of (fourth moment - variance^2) / n, the fourth moment from the
+    middles of bins."""
+    bins, counts = len(block.counts.raw), block.counts.consistent
+    middles = (2 * np.arange(bins) + 1) / bins - 1
+    fourth = float(counts @ (middles - mean) ** 4) / max(float(counts.sum()), 1.0)
+    return float(np.sqrt(max(fourth - variance**2, 0.0) / block.counts.total)) if variance > 0 else 0.0
 
 
 def student(a: Sample, b: Sample) -> dict[str, Any]:
@@ -161,7 +179,11 @@ def cohens_d(a: Sample, b: Sample) -> dict[str, Any]:
     return interval(d, sampling, noise, half_width(np.inf))
 
 
-def standardised_difference(a: Sample, b: Sample) -> float:
-    """|difference| over the root of the mean variance. Source: Austin 2009."""
+def standardised_difference(a: Sample, b: Sample) -> tuple[float, float]:
+    """|difference| over the root of the mean variance, and the deviation of its noise. Source: Austin 2009."""
     spread = (a.variance + b.variance) / 2
-    return abs(a.mean - b.mean) / float(np.sqrt(spread)) if spread > 0 else float("nan")
+    if not spread > 0:
+        return float("nan"), float("nan")
+    found = abs(a.mean - b.mean) / float(np.sqrt(spread))
+    in_spread = found * float(np.hypot(a.variance_noise, b.variance_noise)) / (4 * spread)
+    return found, float(np.hypot(np.hypot(a.mean_noise, b.mean_noise) / np.sqrt(spread), in_spread))

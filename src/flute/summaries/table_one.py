@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from flute.algorithms.contract import Ask, Finished, Opened, Operation, PrivacyStatement, Setting, Spec, StepShape
 from flute.algorithms.design import known
 from flute.algorithms.linear import read_parameters
-from flute.algorithms.prefix import onto_counts, quantile
+from flute.algorithms.prefix import onto_counts
+from flute.algorithms.scores import proportion
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import StudyFileError
@@ -39,6 +40,7 @@ from flute.summaries.blocks import (
     one_hot,
     placed,
     plain,
+    quantiles_of,
     require_kind,
     require_room,
 )
@@ -165,9 +167,10 @@ def _missing(value: float, sigma: float, *, private: bool) -> dict[str, float | 
     return estimate(max(value if private else float(np.round(value)), 0.0), sigma)
 
 
-def _largest(differences: Sequence[float]) -> float | None:
-    told = [d for d in differences if np.isfinite(d)]
-    return max(told) if told else None
+def _largest(differences: Sequence[tuple[float, float]]) -> dict[str, float | None]:
+    """Of two groups, with the deviation of its noise."""
+    value, noise = max((d for d in differences if np.isfinite(d[0])), default=(float("nan"), float("nan")))
+    return {"standardised_difference": plain(value), "standardised_difference_noise_se": plain(noise)}
 
 
 def _number(v: Variable, groups: Sequence[str], part: Array, sigma: float, *, private: bool) -> dict[str, Any]:
@@ -184,13 +187,13 @@ def _number(v: Variable, groups: Sequence[str], part: Array, sigma: float, *, pr
             name: {
                 **sample.shown(),
                 "missing": _missing(float(row[-1]), sigma, private=private),
-                "quartiles": {str(q): quantile(block.counts, block.edges, q / 100) for q in _QUARTILES},
+                "quartiles": quantiles_of(block.counts, block.edges, _QUARTILES),
             }
             for name, sample, block, row in zip(groups, found, blocks, part, strict=True)
         },
         "test": test,
         "p": test["p"] if test else None,
-        "standardised_difference": _largest([samples.standardised_difference(*p) for p in combinations(found, 2)]),
+        **_largest([samples.standardised_difference(*p) for p in combinations(found, 2)]),
     }
 
 
@@ -213,13 +216,21 @@ def _levels(v: Variable, groups: Sequence[str], part: Array, sigma: float, *, pr
         },
         "test": test,
         "p": test["p"] if test else None,
-        "standardised_difference": _largest([tables.standardised_difference(*p) for p in combinations(counts, 2)]),
+        **_largest([tables.standardised_difference(*p, sigma) for p in combinations(counts, 2)]),
     }
 
 
 def _share(count: float, row: Array, sigma: float) -> dict[str, float | None]:
-    """share = c / (c + rest): the noise in c and in the other counts."""
+    """share = c / (c + rest): the noise in c and in the other counts; its interval holds chance too."""
     n = float(row.sum())
     share = count / n if n >= 1 else float("nan")
     noise = sigma * float(np.hypot(1 - share, np.sqrt(len(row) - 1) * share)) / n if n >= 1 else float("nan")
-    return {"count": count, "noise_se": sigma, "share": plain(share), "share_noise_se": plain(noise)}
+    told = proportion(count, n, noise)
+    return {
+        "count": count,
+        "noise_se": sigma,
+        "share": plain(share),
+        "share_low": told["low"],
+        "share_high": told["high"],
+        "share_noise_se": plain(noise),
+    }

@@ -15,12 +15,12 @@ Squire, Trapp 1998 (complex steps).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, fisher_exact, norm
+from scipy.stats import chi2, fisher_exact, hypergeom, norm
 
 from flute.algorithms.scores import Z_95
 from flute.data.variables import Array
@@ -108,20 +108,43 @@ def _spread(contrasts: Array, share: Array) -> Array:
     return np.asarray(contrasts @ (np.diag(share) - np.outer(share, share)) @ contrasts.T)
 
 
-def cramers_v(table: Table) -> float | None:
-    """Root of chi-squared over n (k - 1), k the smaller side; of the counts as they are shown."""
+def cramers_v(table: Table) -> dict[str, float | None]:
+    """Root of chi-squared over n (k - 1), k the smaller side; of the counts as they are shown. No interval at 0."""
     rows, columns = table.counts.sum(axis=1) > 0, table.counts.sum(axis=0) > 0
-    seen = table.counts[np.ix_(rows, columns)]
-    if min(seen.shape, default=0) < 2:
-        return None
-    return float(np.sqrt(_pearson(seen, 0.0) / (table.n * (min(seen.shape) - 1))))
+    seen = replace(table, counts=table.counts[np.ix_(rows, columns)])
+    if min(seen.counts.shape, default=0) < 2:
+        return interval(*[float("nan")] * 4)
+    side = min(seen.counts.shape) - 1
+
+    def squared(c: Complex) -> Any:
+        n = c.sum()
+        expected = np.outer(c.sum(axis=1), c.sum(axis=0)) / n
+        return ((c - expected) ** 2 / expected).sum() / (n * side)
+
+    square, sampling, noise = _carried(squared, seen)
+    value = float(np.sqrt(max(square, 0.0)))
+    errors = (sampling / (2 * value), noise / (2 * value)) if value > 0 else (float("nan"),) * 2
+    return interval(value, *errors, Z_95, low=0.0, high=1.0)
 
 
 def fisher(table: Table) -> float | None:
-    """Two-sided p of Fisher's exact test, exact 2 x 2 tables only."""
-    if table.sigma or table.counts.shape != (2, 2):
+    """Two-sided p of a 2 x 2 table, given its margins.
+
+    Exact: Fisher's test. Noised: margins as counted, the first cell's excess over what they make it is compared with
+    the sum of a hypergeometric count and the noise that this excess has; p is twice the smaller tail."""
+    if table.counts.shape != (2, 2):
         return None
-    return float(fisher_exact(table.counts.astype(np.int64)).pvalue)
+    if not table.sigma:
+        return float(fisher_exact(table.counts.astype(np.int64)).pvalue)
+    n, row, column = (round(float(part)) for part in (table.n, table.counts[0].sum(), table.counts[:, 0].sum()))
+    if n < 1:
+        return None
+    a, b = _contrasts(table.counts.sum(axis=1) / table.n), _contrasts(table.counts.sum(axis=0) / table.n)
+    excess, noise = float((a @ table.raw @ b.T)[0, 0]), table.sigma * float(np.linalg.norm(a) * np.linalg.norm(b))
+    cells = np.arange(max(0, row + column - n), min(row, column) + 1)
+    chance, away = hypergeom.pmf(cells, n, row, column), (cells - row * column / n - excess) / noise
+    upper, lower = float(chance @ norm.cdf(away)), float(chance @ norm.sf(away))
+    return min(1.0, 2 * min(upper, lower))
 
 
 def _carried(measure: Measure, table: Table) -> tuple[float, float, float]:
@@ -189,10 +212,23 @@ def _kappa(table: Table, kind: str) -> dict[str, Any]:
     return interval(value, sampling, noise, Z_95, low=-1.0, high=1.0) | {"p": plain(p)}
 
 
-def standardised_difference(first: Array, second: Array) -> float:
-    """Of two groups' counts of levels [levels]: Mahalanobis distance of their shares, the first level left out.
+def standardised_difference(first: Array, second: Array, sigma: float) -> tuple[float, float]:
+    """Of two groups' counts of levels [levels], and the deviation of its noise, to first order.
 
     Source: Yang and Dalton 2012."""
+    found = _distance(first, second)
+    if not sigma or not np.isfinite(found):
+        return found, 0.0
+    counts, moved = np.stack([first, second]), []
+    for place in np.ndindex(counts.shape):
+        ahead = counts.copy()
+        ahead[place] += sigma  # one deviation: what is 0 has no derivative
+        moved.append(_distance(*ahead) - found)
+    return found, float(np.linalg.norm(moved))
+
+
+def _distance(first: Array, second: Array) -> float:
+    """Mahalanobis' of two groups' shares, the first level left out."""
     if min(first.sum(), second.sum()) < 1:
         return float("nan")
     a, b = first / first.sum(), second / second.sum()
