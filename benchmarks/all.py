@@ -15,7 +15,8 @@ from pathlib import Path
 BENCHMARKS = (
     "demo", "channel", "secure_aggregation", "secure_round", "noise", "accounting", "empirical_epsilon", "ledger",
     "private_regression", "plans", "mpc", "mpc_statistics", "threshold_he", "evidence", "attacks", "algorithms",
-    "private_models", "deep_models", "private_deep", "deep_round", "preview", "sandbox", "views", "import",
+    "private_models", "choosing", "deep_models", "private_deep", "deep_round", "preview", "sandbox", "views",
+    "import",
 )  # fmt: skip
 HEAD = """# Benchmarks
 

@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_predict
 
 import flute.sdk as flute
-from flute.errors import BudgetExceeded, MisuseError
+from flute.errors import BudgetExceeded, FluteError, MisuseError
 from flute.sdk.search import BayesSearch, CrossValidate, GridSearch, select_by_lasso, select_one_by_one
 from flute.study.protection import budget_of
 
@@ -108,6 +108,37 @@ def test_no_search_spends_more_than_the_budget_whatever_was_spent_before(
     assert frame["epsilon"].to_list() == pytest.approx([each] * len(frame), rel=1e-3)
     with pytest.raises(BudgetExceeded):
         study.run(flute.Describe(["x0"]), epsilon=whole, progress=False)
+
+
+@pytest.mark.requirement("F-IMSD-14")
+def test_one_question_finds_the_best_penalty_at_the_price_of_one(
+    table: pd.DataFrame, federation: flute.Federation
+) -> None:
+    """Strengths of 1 and more lose 9 % or more, ten deviations of the noise between two models."""
+    study = private(federation, "together", 7.0)
+    choice = flute.ChooseModel(flute.grid(model(), {"strengths": [100.0, 10.0, 1.0, 0.01]}), epsilon=6.0).fit(
+        study, progress=False
+    )
+    least = min(surface(table, strength) for strength in np.geomspace(1e-3, 100, 9))
+    found = choice.best_estimator_.get_params()["strengths"]
+    assert surface(table, found[0]) <= WITHIN * least
+    assert (choice.best_, choice.told_apart_) == (3, True)
+    frame = choice.to_frame()
+    assert frame["strengths"].to_list() == [[100.0], [10.0], [1.0], [0.01]]
+    assert frame["above_best"].min() == 0.0
+    assert study.budget.rho_spent == pytest.approx(budget_of(6.0, study.budget.delta)[0])
+    with pytest.raises(BudgetExceeded):
+        choice.set_params(seed=1).fit(study, progress=False)
+    assert study.budget.rho_spent == pytest.approx(budget_of(6.0, study.budget.delta)[0])
+
+
+def test_a_choice_is_of_estimators_and_for_private_studies(federation: flute.Federation) -> None:
+    with pytest.raises(MisuseError, match="give estimators"):
+        flute.ChooseModel(["a", "b"]).fit(private(federation, "texts", 1.0))
+    with pytest.raises(MisuseError, match="it may have 1 to 32"):
+        flute.grid(model(), {"strengths": [float(k) for k in range(33, 0, -1)]})
+    with pytest.raises(FluteError, match="private studies"):
+        flute.ChooseModel(flute.grid(model(), {"strengths": [1.0, 0.1]})).fit(exact(federation, "exactly"))
 
 
 def test_what_is_to_be_kept_for_the_winner_is_left(federation: flute.Federation) -> None:

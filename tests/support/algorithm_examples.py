@@ -20,10 +20,11 @@ from flute.algorithms.contract import (
     StudyVariable,
 )
 from flute.data.variables import Variable
-from flute.deep.layers import Activation, Dense
+from flute.deep.layers import Activation, Conv, Dense, Join, Pool
 from flute.deep.spec import NeuralNetwork, Training
 from flute.models.boosting import GradientBoosting
 from flute.models.crossval import CrossValidate
+from flute.models.crossval_choice import ChooseModel
 from flute.models.forest import RandomForest
 from flute.models.glm import GeneralisedLinearModel
 from flute.models.imputation import ImputedRegression
@@ -33,6 +34,7 @@ from flute.models.robust_model import RobustModel
 from flute.models.svm import SupportVectors
 from flute.models.trees import DecisionTree
 from flute.summaries.compare import Compare
+from flute.summaries.concordance import Concordance
 from flute.summaries.correlation import Correlation
 from flute.summaries.cox import Cox
 from flute.summaries.cross_table import CrossTable
@@ -47,6 +49,7 @@ GRADE = StudyVariable(Variable("grade", "category", levels=("low", "mid", "high"
 ILL = StudyVariable(Variable("ill", "binary"))
 TIME = StudyVariable(Variable("time", "number", 0, 10, unit="a"))
 REREAD = StudyVariable(Variable("reread", "category", levels=("low", "mid", "high")))
+PICTURE = StudyVariable(Variable("picture", "image", 0, 16, shape=(1, 4, 4)))
 SPARE = StudyVariable(Variable("spare", "number", -5, 5))
 """In no question: reading it is seen."""
 ALL = (AGE, PRESSURE, SEX, GRADE, ILL, TIME, REREAD, SPARE)
@@ -60,6 +63,13 @@ MODELS: dict[str, Any] = {
     },
 }
 """Two models that stand before an evaluation, and what they came to."""
+HAZARDS: Any = {
+    "questions": {"hazards": (Cox("time", "ill", ("age", "grade"), bins=8), "pooled")},
+    "inputs": {
+        "hazards": {"coefficients": [0.3, -0.2, 0.4], "log_hazard": {"centre": 0.1, "spread": 0.5}},
+    },
+}
+"""A Cox regression that stands before its concordance, and what it came to."""
 
 
 def asking(spec: Any, **changed: Any) -> Example:
@@ -100,10 +110,28 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             CrossValidate(DecisionTree("ill", ("age", "grade"), max_depth=2, min_leaf=10), 3, 8), missing="indicate"
         ),
     ),
+    "choose-model": (
+        asking(
+            ChooseModel(
+                (PenalisedRegression("ill", ("age", "grade"), (1.0,)), MODEL, LogisticRegression("ill", ("age",)))
+            ),
+            modes=("private",),
+        ),
+        asking(
+            ChooseModel((MODEL, DecisionTree("ill", ("age", "grade"), max_depth=2, min_leaf=10)), "brier", folds=3),
+            modes=("private",),
+            missing="indicate",
+        ),
+    ),
     "imputed-regression": (
         asking(ImputedRegression("ill", ("age", "sex"), imputations=2, sweeps=1), modes=("exact",)),
         asking(
             ImputedRegression("pressure", ("age", "grade"), "gaussian", ("age",), 2, 2),
+            modes=("exact",),
+            tolerance=1e-5,
+        ),
+        asking(
+            ImputedRegression("pressure", ("age", "grade"), "gaussian", ("grade",), 2, 1),
             modes=("exact",),
             tolerance=1e-5,
         ),
@@ -113,7 +141,15 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "cross-table": (asking(CrossTable("ill", "sex")), asking(CrossTable("grade", "reread", raters=True))),
     "compare": (asking(Compare("age", "sex", bins=16)), asking(Compare("age", "grade", bins=16))),
     "survival": (asking(Survival("time", "ill", "sex", bins=16)), asking(Survival("time", "ill", bins=16))),
-    "cox": (asking(Cox("time", "ill", ("age", "sex", "grade"), bins=8), modes=("exact",)),),
+    "cox": (
+        asking(Cox("time", "ill", ("age", "sex", "grade"), bins=8), modes=("exact",)),
+        asking(Cox("time", "ill", ("age", "sex", "grade"), bins=8), modes=("private",)),
+        asking(Cox("time", "ill", ("pressure", "grade"), bins=8), modes=("private",), missing="indicate"),
+    ),
+    "concordance": (
+        asking(Concordance("time", "ill", score="age", bins=8, score_bins=6)),
+        asking(Concordance("time", "ill", cox="hazards", bins=6, score_bins=8), **HAZARDS),
+    ),
     "table-one": (
         asking(TableOne(("age", "sex", "grade"), "ill", bins=16)),
         asking(TableOne(("age", "sex"), bins=16)),
@@ -131,6 +167,15 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
                 "ill", ("age", "sex"), network=(Dense(4), Activation("tanh")), training=Training(rounds=2, batch=16)
             ),
             clipped_by_hub=True,
+        ),
+        Example(
+            NeuralNetwork(
+                "ill", ("age",), "picture", (Conv(2), Activation(), Pool(), Join()), Training(rounds=2, batch=16)
+            ),
+            (*ALL, PICTURE),
+            clipped_by_hub=True,
+            patients=40,
+            rounding=1e-7,
         ),
     ),
     "joint-quantiles": (asking(JointQuantiles(("age",), (25, 50), grid=64), modes=("exact",)),),

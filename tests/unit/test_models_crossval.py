@@ -17,7 +17,8 @@ from flute.algorithms.contract import Evaluate, LogisticRegression, Opened, Sett
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
-from flute.models.crossval import CrossValidate, _fold_of
+from flute.models.crossval import CrossValidate
+from flute.models.crossval_folds import fold_of
 from flute.models.penalised import PenalisedRegression
 from flute.models.trees import DecisionTree
 from flute.questions.registry import algorithm_for
@@ -58,7 +59,7 @@ def at_hubs(found: dict[str, Array], hubs: int) -> list[Dataset]:
 def table(found: dict[str, Array], folds: int, seed: int = 0) -> tuple[Array, Array, Array]:
     """x, y and the fold of those who have all values."""
     there = ~np.isnan(found["dose"])
-    fold = np.array([_fold_of(seed, f"p{k}", folds) for k in range(len(there))])[there]
+    fold = np.array([fold_of(seed, f"p{k}", folds) for k in range(len(there))])[there]
     x = np.column_stack([found[name] for name in PREDICTORS])[there]
     return sm.add_constant(x, has_constant="add"), found["ill"][there], fold
 
@@ -122,10 +123,10 @@ def test_a_model_of_noise_looks_good_on_its_own_patients_and_no_better_than_a_co
 
 
 def test_another_seed_makes_other_folds_of_about_equal_size() -> None:
-    folds = np.array([_fold_of(3, f"p{k}", 5) for k in range(5_000)])
+    folds = np.array([fold_of(3, f"p{k}", 5) for k in range(5_000)])
     sizes = np.bincount(folds, minlength=5)
     assert ((sizes - 1000) ** 2 / 1000).sum() < 39.4  # chi-squared on 4 degrees, false alarm 6e-8
-    other = np.array([_fold_of(4, f"p{k}", 5) for k in range(5_000)])
+    other = np.array([fold_of(4, f"p{k}", 5) for k in range(5_000)])
     assert 0.1 < np.mean(folds == other) < 0.3
 
 
@@ -170,7 +171,7 @@ def test_a_fold_whose_fit_comes_to_nothing_is_said_and_its_patients_are_not_scor
 @pytest.mark.parametrize("asked", [(), (0.0,), (4.0, 4.0), (1.5, 4.0) + (0.0,) * 5, (1e300, -1.0), (-2.0, 0.0)])
 def test_parameters_that_are_no_folds_are_refused(asked: tuple[float, ...]) -> None:
     spec, agreed = CrossValidate(MODEL, 2), setting(ALL)
-    with pytest.raises(MisuseError, match="parameters of 2 folds"):
+    with pytest.raises(MisuseError, match="parameters of 2 fits"):
         algorithm_for(spec).update(spec, agreed, 0, asked, at_hubs(columns(20), 3)[0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -15,9 +16,11 @@ from scipy.stats import chi2, kstest, norm
 from flute.algorithms.contract import Ask, StudyVariable
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
+from flute.defaults.around_models import IMPUTE_FIRST_LOGIT_STEPS
 from flute.errors import StudyFileError
-from flute.models.imputation import ImputedRegression
-from flute.models.imputation_draws import number_draw, pooled
+from flute.models.imputation import ImputedRegression, part
+from flute.models.imputation_draws import number_draw, one_step, pooled
+from flute.models.imputation_levels import drawn_flags
 from flute.models.imputation_rows import _filled, layout_for
 from flute.questions.registry import algorithm_for
 from support.sums import Opened, dataset, run, setting
@@ -50,6 +53,11 @@ def columns(n: int = 400, seed: int = 9) -> dict[str, Array]:
 def lacking(found: dict[str, Array], part: float = 0.2) -> dict[str, Array]:
     chance = default_rng(3)
     return found | {k: np.where(chance.random(len(found[k])) < part, np.nan, found[k]) for k in ("dose", "sex")}
+
+
+def ungraded(found: dict[str, Array], part: float = 0.25) -> dict[str, Array]:
+    gone = default_rng(8).random(len(found["grade"])) < part
+    return found | {"grade": np.where(gone, np.nan, found["grade"])}
 
 
 def at_hubs(found: dict[str, Array], hubs: int) -> list[Dataset]:
@@ -95,6 +103,62 @@ def test_the_same_patients_give_the_same_result_at_three_and_at_ten_hubs(outcome
     )
     assert other["raw_coefficients"] != pytest.approx(few["raw_coefficients"], rel=1e-6)
     json.dumps(few, allow_nan=False)
+
+
+def test_a_category_is_imputed_and_at_ten_hubs_as_at_three() -> None:
+    found = ungraded(lacking(columns()))
+    spec = ImputedRegression("pain", PREDICTORS, "gaussian", (), 3, 2)
+    few, many = (run(spec, setting(ALL), at_hubs(found, hubs)) for hubs in (3, 10))
+    assert few["raw_coefficients"] == pytest.approx(many["raw_coefficients"], rel=1e-6)
+    assert few["standard_errors"] == pytest.approx(many["standard_errors"], rel=1e-6)
+    assert few["imputed"] == {k: int(np.isnan(found[k]).sum()) for k in PREDICTORS}
+    assert few["n"] == len(found["pain"])
+    left_out = run(msgspec.structs.replace(spec, incomplete=("dose", "sex")), setting(ALL), at_hubs(found, 3))
+    assert left_out["n"] == int((~np.isnan(found["grade"])).sum())
+
+
+def test_the_steps_for_a_category_end_at_the_pooled_multinomial_fit() -> None:
+    """Six Newton steps from nothing, on sums of three hubs."""
+    found = columns()
+    spec, agreed = ImputedRegression("pain", PREDICTORS, "gaussian", ("grade",), 2, 1), setting(ALL)
+    algorithm, history = algorithm_for(spec), list[Opened]()
+    layout, hubs = layout_for(spec, setting(ALL)), at_hubs(found, 3)
+    for step in range(1 + IMPUTE_FIRST_LOGIT_STEPS):
+        asked = algorithm.next(spec, agreed, history, {})
+        assert isinstance(asked, Ask)
+        rows = [algorithm.update(spec, agreed, step, asked.parameters, hub) for hub in hubs]
+        history.append(Opened(asked.parameters, np.sum([r.sum(axis=0) for r in rows], axis=0), 0.0))
+    stage = layout.stages[len(history) - 1]
+    b, covariance = one_step(part(layout, stage, history[-1], 0), layout.coefficients(stage))
+    unit = design(found)
+    others = np.column_stack([np.ones(400), (unit[:, 1] - 65) / 45, unit[:, 2] / np.log(1000), unit[:, 3],
+                              (found["pain"] - 10) / 50])  # fmt: skip
+    fit = sm.MNLogit(np.array([1, 0, 2])[found["grade"].astype(int)], others).fit(disp=0, tol=1e-13)
+    assert b == pytest.approx(fit.params.T.ravel(), rel=1e-4, abs=1e-5)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(fit.bse.T.ravel(), rel=1e-4)
+
+
+def test_levels_are_drawn_in_their_shares_and_wrong_shares_are_told_apart() -> None:
+    """Chi-squared on 2 degrees, false alarm 1e-6."""
+    shares = np.tile([0.5, 0.2, 0.3], (6_000, 1))
+    drawn = drawn_flags(shares, default_rng(2).random(6_000))
+    counts = np.array([6_000 - drawn.sum(), *drawn.sum(axis=0)])
+
+    def apart(expected: Array) -> float:
+        return float(((counts - 6_000 * expected) ** 2 / (6_000 * expected)).sum())
+
+    limit = chi2(2).isf(1e-6)
+    assert apart(shares[0]) < limit < apart(np.array([0.5, 0.25, 0.25]))
+    assert set(np.unique(drawn.sum(axis=1))) == {0.0, 1.0}
+
+
+def test_the_hub_counts_levels_and_who_lacks_one_as_cells() -> None:
+    found = ungraded(columns(60))
+    spec = ImputedRegression("pain", ("age", "grade"), "gaussian")
+    data = at_hubs(found, 3)[0]
+    cells = algorithm_for(spec).cells(spec, setting(ALL), data).tolist()
+    grade = data.column("grade")
+    assert {int(np.isnan(grade).sum()), *(int((grade == k).sum()) for k in range(3))} <= set(cells)
 
 
 def test_an_outcome_can_be_imputed_too() -> None:
@@ -149,18 +213,19 @@ def test_a_hub_makes_the_same_values_again_for_each_patient_and_leaves_known_one
     one, two = _filled(layout, draws, whole, gone, data)
     again = _filled(layout, draws, whole, gone, data)
     assert np.array_equal(one, again[0])
-    at = layout.targets[0].column
+    at = layout.targets[0].columns[0]
     assert np.array_equal(one[~gone[0], at], whole[~gone[0], at])
     assert (one[gone[0], at] != two[gone[0], at]).all()
     half = data.where(np.arange(len(data)) % 2 == 0)
     fewer = _filled(layout, draws, whole[::2], [g[::2] for g in gone], half)
     assert np.array_equal(fewer[0], one[::2])
-    assert set(np.unique(one[gone[1], layout.targets[1].column])) <= {0.0, 1.0}
+    assert set(np.unique(one[gone[1], layout.targets[1].columns[0]])) <= {0.0, 1.0}
 
 
-def test_rows_stay_within_one_whatever_was_sent() -> None:
-    spec = ImputedRegression("ill", ("age", "sex"), "binomial", (), 2, 1)
-    algorithm, data = algorithm_for(spec), at_hubs(lacking(columns()), 3)[0]
+@pytest.mark.parametrize("predictors", [("age", "sex"), ("age", "grade")])
+def test_rows_stay_within_one_whatever_was_sent(predictors: tuple[str, ...]) -> None:
+    spec = ImputedRegression("ill", predictors, "binomial", (), 2, 1)
+    algorithm, data = algorithm_for(spec), at_hubs(ungraded(lacking(columns())), 3)[0]
     layout = layout_for(spec, setting(ALL))
     for step in range(len(layout.stages)):
         for sent in (1e300, -1e300, 5.0):
@@ -202,13 +267,15 @@ def test_the_model_is_scored_as_any_other() -> None:
         (ImputedRegression("pain", ("age",)), {}, "needs a binary variable"),
         (ImputedRegression("ill", ("age", "ill")), {}, "the outcome itself"),
         (ImputedRegression("ill", ("age",), incomplete=("pain",)), {}, "the outcome or a predictor"),
-        (ImputedRegression("ill", ("age", "grade"), incomplete=("grade",)), {}, "is a category"),
-        (ImputedRegression("ill", ("grade",)), {}, "nothing to impute"),
+        (ImputedRegression("ill", ("age", "wide")), {}, r"levels of 'wide' take 177 coefficients .* 150 is the most"),
+        (ImputedRegression("ill", tuple(f"v{k}" for k in range(17))), {}, "at most 16 variables"),
     ],
 )
 def test_what_cannot_be_imputed_is_refused(spec: ImputedRegression, changed: dict[str, Any], sentence: str) -> None:
+    wide = StudyVariable(Variable("wide", "category", levels=tuple(f"l{k}" for k in range(60))))
+    many = [StudyVariable(Variable(f"v{k}", "binary")) for k in range(17)]
     with pytest.raises(StudyFileError, match=sentence):
-        algorithm_for(spec).check(spec, setting(ALL, **changed))
+        algorithm_for(spec).check(spec, setting([*ALL, wide, *many], **changed))
 
 
 def test_the_longest_run_is_the_only_one() -> None:

@@ -1,12 +1,9 @@
 """Cross-validation: a model is fitted once for each fold on the patients of the others, and scored on the fold's
 own.
 
-A patient's fold follows from his pseudonym, which stays at his hub, and a public seed. All fits go side by side: a
-step opens one vector, the model's own step for each fold one behind the other. The last step opens the scores of
-`evaluate` for every patient, by the one fit that has not seen him.
-
-Parameters of a step: for each fold how many of its own follow, -1 for a fold that has ended; then those, fold by
-fold.
+All fits go side by side: a step opens one vector, the model's own step for each fold one behind the other. The last
+step opens the scores of `evaluate` for every patient, by the one fit that has not seen him. `crossval_folds`: whose
+fold is which, and what is asked of all fits at once.
 
 Private. A patient is in all fits but one: his row is K - 1 rows of the model, so its norm is sqrt(K - 1) times the
 model's. In the scores he stands once, in one histogram for all folds together.
@@ -18,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import shake_256
 from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
@@ -48,6 +44,7 @@ from flute.defaults.around_models import CROSS_NEWTON_STEPS, CROSS_SCORE_WEIGHT
 from flute.errors import MisuseError, StudyFileError
 from flute.messages.numbers import read_only
 from flute.models.boosting import GradientBoosting
+from flute.models.crossval_folds import Indices, asked_of, folds_of, split_asked
 from flute.models.crossval_scores import block_norm, block_rows, block_size, told
 from flute.models.forest import RandomForest
 from flute.models.glm import GeneralisedLinearModel
@@ -55,10 +52,8 @@ from flute.models.penalised import PenalisedRegression
 from flute.models.svm import SupportVectors
 from flute.models.trees import DecisionTree
 
-Indices = NDArray[np.int64]
 Fold = Array | dict[str, Any]
 """What a fold asks next, or its model's result."""
-_FOLD: Final = b"flute/cross-validate/fold/v1"
 _NEWTON: Final = (LogisticRegression, PenalisedRegression, GeneralisedLinearModel)
 """Models whose exact fit takes as many steps as it needs."""
 
@@ -130,8 +125,8 @@ class CrossValidateAlgorithm:
         steps = self._steps(spec, setting)
         if not 0 <= step <= len(steps):
             raise MisuseError(f"This question has {len(steps) + 1} steps; there is no step {step}.")
-        folds = _split(parameters, spec.folds, step)
-        mine = _folds(spec, data)
+        folds = split_asked(parameters, spec.folds, step)
+        mine = folds_of(data, spec.seed, spec.folds)
         if step == len(steps):
             return self._scores(spec, setting, folds, mine, data)
         size = steps[step].size
@@ -173,7 +168,7 @@ class CrossValidateAlgorithm:
         """The model's for every fit, patients of every fold with the outcome and without; and one, since a bin of a
         risk that is not known yet may hold a single patient."""
         algorithm, scorer = self._model(spec)
-        mine, chosen = _folds(spec, data), self._chosen(spec, setting, data)
+        mine, chosen = folds_of(data, spec.seed, spec.folds), self._chosen(spec, setting, data)
         outcome = data.column(scorer.outcome(spec.model)) == 1
         fits = [algorithm.cells(spec.model, setting, data.where(mine != fold)) for fold in range(spec.folds)]
         held = [
@@ -187,10 +182,10 @@ class CrossValidateAlgorithm:
         steps = self._steps(spec, setting)
         reached = [self._fold(spec, setting, fold, history[: len(steps)]) for fold in range(spec.folds)]
         if len(history) < len(steps):
-            return _asked([None if isinstance(one, dict) else one for one in reached])
+            return asked_of([None if isinstance(one, dict) else one for one in reached])
         models = [self._parameters(spec, setting, one) for one in reached]
         if len(history) == len(steps):
-            return _asked(models)
+            return asked_of(models)
         endings = [_ending(one, model) for one, model in zip(reached, models, strict=True)]
         scores = told(history[-1], spec.folds, spec.bins, endings, private=setting.mode == "private")
         return Finished({"model": spec.model.__struct_config__.tag, "folds_asked": spec.folds, **scores})
@@ -200,7 +195,7 @@ class CrossValidateAlgorithm:
         algorithm, _ = self._model(spec)
         own: list[Opened] = []
         for step, opened in enumerate(history):
-            asked = _split(opened.parameters, spec.folds, step)[fold]
+            asked = split_asked(opened.parameters, spec.folds, step)[fold]
             if asked is None:
                 break
             size = len(opened.total) // spec.folds
@@ -229,39 +224,6 @@ class CrossValidateAlgorithm:
         steps = self._model(spec)[0].outline(spec.model, setting)
         newton = setting.mode == "exact" and isinstance(spec.model, _NEWTON)
         return steps[:CROSS_NEWTON_STEPS] if newton else steps
-
-
-def _folds(spec: CrossValidate, data: Dataset) -> Indices:
-    """[n] the fold of each patient, from 0."""
-    return np.array([_fold_of(spec.seed, str(p), spec.folds) for p in data.pseudonyms], dtype=np.int64)
-
-
-def _fold_of(seed: int, pseudonym: str, folds: int) -> int:
-    drawn = shake_256(_FOLD + seed.to_bytes(8, "little") + pseudonym.encode()).digest(8)
-    return int.from_bytes(drawn, "little") * folds >> 64
-
-
-def _asked(folds: Sequence[Array | None]) -> Ask:
-    lengths = [-1.0 if own is None else float(len(own)) for own in folds]
-    return Ask(np.concatenate([lengths, *(own for own in folds if own is not None)]))
-
-
-def _split(parameters: Array, folds: int, step: int) -> list[Array | None]:
-    """Raises: MisuseError: not as `_asked` writes them."""
-    read, wrong = read_only(parameters), MisuseError(f"Step {step} takes the parameters of {folds} folds.")
-    if len(read) < folds or not np.isfinite(read).all():
-        raise wrong
-    lengths, rest = read[:folds], read[folds:]
-    if any(one != np.floor(one) or not -1 <= one <= len(rest) for one in lengths):
-        raise wrong
-    if sum(max(int(one), 0) for one in lengths) != len(rest):
-        raise wrong
-    own: list[Array | None] = []
-    at = 0
-    for length in (int(one) for one in lengths):
-        own.append(None if length < 0 else rest[at : at + length])
-        at += max(length, 0)
-    return own
 
 
 def _ending(reached: Fold, model: Array | None) -> str:

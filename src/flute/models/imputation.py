@@ -17,23 +17,24 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from flute.algorithms.contract import Ask, Finished, Opened, Operation, PrivacyStatement, Setting, Spec, StepShape
-from flute.algorithms.design import check_design, check_variable, known, matrix, raw_scaling
+from flute.algorithms.design import check_design, check_variable, known, matrix, present, raw_scaling
 from flute.algorithms.linear import read_parameters
 from flute.algorithms.newton import Fit, next_newton
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
+from flute.defaults import MAX_DESIGN_COLUMNS
+from flute.defaults.around_models import MAX_INCOMPLETE
 from flute.errors import StudyFileError
 from flute.messages.limits import Name
-from flute.models.imputation_draws import binary_draw, binary_step, chance, number_draw
-from flute.models.imputation_results import told
+from flute.models.imputation_draws import chance, newton_draw, number_draw, one_step
+from flute.models.imputation_results import moments, told
 from flute.models.imputation_rows import Layout, Stage, eligible, layout_for, stage_rows
 
 
 class ImputedRegression(Spec, frozen=True, tag="imputed-regression"):
     """A linear or logistic regression over multiply imputed values.
 
-    incomplete: the variables to impute, numbers and 0/1; by default all such predictors. Who lacks others is left
-    out."""
+    incomplete: the variables to impute; by default all predictors. Who lacks others is left out."""
 
     outcome: Name
     predictors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
@@ -89,10 +90,18 @@ class ImputedRegressionAlgorithm:
         for name in spec.incomplete:
             if name not in (spec.outcome, *spec.predictors) or spec.incomplete.count(name) > 1:
                 raise StudyFileError(f"incomplete: {name!r} has to be the outcome or a predictor, named once.")
-            if known(name, setting).variable.kind == "category":
-                raise StudyFileError(f"incomplete: {name!r} is a category; only numbers and 0/1 can be imputed.")
-        if not layout_for(spec, setting).targets:
-            raise StudyFileError("incomplete: there is nothing to impute; ask for logistic-regression or glm.")
+        layout = layout_for(spec, setting)
+        if len(layout.targets) > MAX_INCOMPLETE:
+            raise StudyFileError(
+                f"incomplete: at most {MAX_INCOMPLETE} variables can be imputed; name those that lack."
+            )
+        for stage in layout.stages:
+            if layout.coefficients(stage) > MAX_DESIGN_COLUMNS:
+                name = layout.targets[stage.target].name
+                raise StudyFileError(
+                    f"incomplete: the levels of {name!r} take {layout.coefficients(stage)} coefficients on all other "
+                    f"columns, and {MAX_DESIGN_COLUMNS} is the most. Merge levels, or leave it out of 'incomplete'."
+                )
 
     def fields(self, spec: ImputedRegression, setting: Setting) -> tuple[str, ...]:
         return (spec.outcome, *spec.predictors)
@@ -117,8 +126,13 @@ class ImputedRegressionAlgorithm:
         layout = layout_for(spec, setting)
         chosen = eligible(layout, setting, data)
         x = matrix(layout.design, raw_scaling(layout.design), data)[chosen]
-        flags = [x[:, i] for i, c in enumerate(layout.design.columns) if c.kind in ("binary", "level")]
-        flags += [np.isnan(data.column(target.name)[chosen]) for target in layout.targets]
+        coded = [i for i, column in enumerate(layout.design.columns) if column.kind in ("binary", "level")]
+        flags: list[NDArray[Any]] = [x[:, i] for i in coded]
+        for target in layout.targets:
+            seen = present((target.name,), setting, data)[chosen]
+            flags.append(~seen)
+            if target.kind == "category":  # its reference level, which has no column
+                flags.append(seen & ~x[:, target.columns].any(axis=1))
         if spec.family == "binomial":
             flags.append(data.column(spec.outcome)[chosen] == 1)
         ones = np.array([int(np.sum(flag)) for flag in flags], dtype=np.int64)
@@ -149,11 +163,11 @@ def _name(layout: Layout, stage: Stage) -> str:
     return f"{stage.kind}-{stage.inner}"
 
 
-def part(layout: Layout, opened: Opened, m: int) -> Opened:
+def part(layout: Layout, stage: Stage, opened: Opened, m: int) -> Opened:
     """One imputation of a step, as asked and opened."""
-    columns, size = layout.columns, layout.block
-    own = opened.parameters[len(opened.parameters) - layout.spec.imputations * columns :]
-    return Opened(own[m * columns : (m + 1) * columns], opened.total[m * size : (m + 1) * size], 0.0)
+    count, size = layout.coefficients(stage), layout.block(stage)
+    own = opened.parameters[len(opened.parameters) - layout.spec.imputations * count :]
+    return Opened(own[m * count : (m + 1) * count], opened.total[m * size : (m + 1) * size], 0.0)
 
 
 def _drawn(layout: Layout, history: Sequence[Opened]) -> Array:
@@ -163,49 +177,50 @@ def _drawn(layout: Layout, history: Sequence[Opened]) -> Array:
         return _first(layout, history[-1].total)
     if stage.kind != "impute" or not stage.last:
         return np.zeros(0)
-    found = []
+    count, found = layout.coefficients(stage), []
     for m in range(spec.imputations):
-        u = chance(spec.seed, stage.sweep, stage.target, m, size=layout.columns + 1)
-        opened = part(layout, history[-1], m) if layout.newton(stage) else _total(layout, history[-1], m)
+        u = chance(spec.seed, stage.sweep, stage.target, m, size=count + 1)
         if layout.newton(stage):
-            found.append(binary_draw(*binary_step(opened, layout.columns), u[:-1]))
+            found.append(newton_draw(*one_step(part(layout, stage, history[-1], m), count), u[:-1]))
         else:
-            found.append(number_draw(opened, layout.columns, u))
+            found.append(number_draw(_total(layout, stage, history[-1], m), count, u))
     return np.concatenate(found)
 
 
-def _total(layout: Layout, opened: Opened, m: int) -> Opened:
-    return Opened((), opened.total[m * layout.block : (m + 1) * layout.block], 0.0)
+def _total(layout: Layout, stage: Stage, opened: Opened, m: int) -> Opened:
+    size = layout.block(stage)
+    return Opened((), opened.total[m * size : (m + 1) * size], 0.0)
 
 
 def _first(layout: Layout, total: Array) -> Array:
-    """[targets, 2] mean and deviation of what is observed, flat."""
-    table = total[1:].reshape(-1, 3)
-    seen = np.maximum(table[:, 0], 1.0)
-    mean = table[:, 1] / seen
-    return np.column_stack([mean, np.sqrt(np.maximum(table[:, 2] / seen - mean**2, 0.0))]).ravel()
+    """What every target is drawn from at first: mean and deviation of what is observed, or shares of levels."""
+    found = []
+    for target, own in zip(layout.targets, moments(layout, total), strict=True):
+        mean = own[1 : 1 + len(target.columns)] / max(float(own[0]), 1.0)
+        square = own[1 + len(target.columns) :] / max(float(own[0]), 1.0)
+        found += [mean, np.sqrt(np.maximum(square - mean**2, 0.0)) if len(square) else square]
+    return np.concatenate(found)
 
 
 def _start(layout: Layout, stage: Stage, history: Sequence[Opened]) -> Array:
     """Coefficients of all imputations to ask a Newton step at, flat."""
-    spec, columns = layout.spec, layout.columns
+    spec, count = layout.spec, layout.coefficients(stage)
     if stage.kind == "fit":
         return np.concatenate([_reached(layout, history, m) for m in range(spec.imputations)])
     if stage.inner == 0 and stage.sweep == 0:
-        return np.zeros(spec.imputations * columns)
+        return np.zeros(spec.imputations * count)
     before = len(history) - 1
     if stage.inner == 0:  # where this variable's last sweep ended
         before = max(k for k, s in enumerate(layout.stages[: len(history)])
                      if s.kind == "impute" and (s.target, s.last) == (stage.target, True))  # fmt: skip
-    return np.concatenate(
-        [binary_step(part(layout, history[before], m), columns)[0] for m in range(spec.imputations)]
-    )
+    opened = history[before]
+    return np.concatenate([one_step(part(layout, stage, opened, m), count)[0] for m in range(spec.imputations)])
 
 
 def _fit(layout: Layout, history: Sequence[Opened], m: int) -> Array | Fit:
     """Where one imputation's logistic regression stands."""
     first = next(k for k, stage in enumerate(layout.stages) if stage.kind == "fit")
-    path = [part(layout, opened, m) for opened in history[first:]]
+    path = [part(layout, layout.stages[first], opened, m) for opened in history[first:]]
     for seen in range(1, len(path) + 1):
         reached = next_newton(layout.design, path[:seen])
         if isinstance(reached, Fit):

@@ -2,8 +2,8 @@
 
 A regression of an incomplete variable on all others is not taken at its estimate but at a draw from what its sums
 leave open: of a number first the residual variance, RSS / chi-squared, then coefficients about the estimate; of a
-0/1 variable coefficients from the normal law about it. Chance comes from the public seed, so that a coordinator
-that was killed says the same again.
+0/1 variable or a category coefficients from the normal law about it. Chance comes from the public seed, so that a
+coordinator that was killed says the same again.
 Sources: Rubin 1987, "Multiple Imputation", chapters 3 and 5; Barnard and Rubin 1999 for degrees of freedom; van
 Buuren and Groothuis-Oudshoorn 2011 for chained equations.
 """
@@ -52,7 +52,7 @@ def number_draw(opened: Opened, columns: int, u: Array) -> Array:
     return np.append(b + deviation * _rooted(covariance) @ ndtri(u[1:]), deviation)
 
 
-def binary_step(opened: Opened, columns: int) -> tuple[Array, Array]:
+def one_step(opened: Opened, columns: int) -> tuple[Array, Array]:
     """Coefficients [columns] after one Newton step from where the sums were asked, and their covariance."""
     sums = newton_sums(opened, columns)
     covariance = _inverse(sums.hessian, max(sums.n, 1.0) / 4, np.diag(sums.hessian) >= VANISHED)
@@ -61,7 +61,7 @@ def binary_step(opened: Opened, columns: int) -> tuple[Array, Array]:
     return sums.at + step, covariance
 
 
-def binary_draw(b: Array, covariance: Array, u: Array) -> Array:
+def newton_draw(b: Array, covariance: Array, u: Array) -> Array:
     """[columns + 1] coefficients, then 0. u: [columns]."""
     return np.append(b + _rooted(covariance) @ ndtri(u), 0.0)
 

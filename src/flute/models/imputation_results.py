@@ -57,7 +57,7 @@ def told(layout: Layout, setting: Setting, history: Sequence[Opened], fits: Sequ
         for name, scale in (("study", scaling), ("raw", raw_scaling(design)))
     }
     worst = next((one for one in ones if one.ending != "converged"), ones[0])
-    seen = np.round(history[0].total[1:].reshape(-1, 3)[:, 0])
+    seen = [round(float(own[0])) for own in moments(layout, history[0].total)]
     return {
         **model_table(
             spec, design, scaling, _estimate(ones, found["study"], design, scaling), _raw(ones, found, design)
@@ -68,7 +68,7 @@ def told(layout: Layout, setting: Setting, history: Sequence[Opened], fits: Sequ
         "family": spec.family,
         "n": int(n),
         "n_noise_se": 0.0,
-        "imputed": {target.name: int(n - k) for target, k in zip(layout.targets, seen.tolist(), strict=True)},
+        "imputed": {target.name: int(n - k) for target, k in zip(layout.targets, seen, strict=True)},
         "imputations": spec.imputations,
         "sweeps": spec.sweeps,
         "ending": worst.ending,
@@ -76,6 +76,12 @@ def told(layout: Layout, setting: Setting, history: Sequence[Opened], fits: Sequ
         "ending_text": _SAID[worst.ending].format(column=worst.column),
         "not_estimated": list(absent),
     }
+
+
+def moments(layout: Layout, total: Array) -> list[Array]:
+    """The first opened sums of every target: those who have it, then sums over its columns."""
+    ends = np.cumsum([target.sums for target in layout.targets])
+    return np.split(total[1:], ends[:-1])
 
 
 def _one(layout: Layout, history: Sequence[Opened], fit: Fit | None, m: int) -> _One:
@@ -88,7 +94,8 @@ def _one(layout: Layout, history: Sequence[Opened], fit: Fit | None, m: int) -> 
 
 
 def _linear(layout: Layout, opened: Opened, m: int) -> _One:
-    total = opened.total[m * layout.block : (m + 1) * layout.block]
+    size = layout.block(layout.stages[-1])
+    total = opened.total[m * size : (m + 1) * size]
     found = gaussian.exact_fit(layout.design, Opened((), total, 0.0))
     fit, (low, high) = found.fit, bounds(layout.outcome)
     half, left = (high - low) / 2, fit.n - (layout.columns - len(fit.absent))

@@ -5,7 +5,8 @@ patient's pseudonym, which stays here, the same values come out each time:
     at first    mean + deviation N(u), or 1 where u < mean, of the observed values;
     later       x b + deviation N(u), or 1 where u < expit(x b), x all other columns as they stand in that imputation,
 u uniform by SHAKE-256 of (seed, pseudonym), one for each imputation, variable and sweep. Numbers stand on their
-public range, [-1, 1]; a value beyond it is cut to its end.
+public range, [-1, 1]; a value beyond it is cut to its end. Of a category a level is drawn (`imputation_levels`), at
+first by the observed shares, and x leaves out all of its columns.
 
 Columns: those of the design of the predictors, then the outcome.
 """
@@ -27,6 +28,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.defaults.around_models import IMPUTE_FIRST_LOGIT_STEPS, IMPUTE_FIT_STEPS, IMPUTE_LOGIT_STEPS
 from flute.models.gaussian import exact_rows
+from flute.models.imputation_levels import drawn_flags, level_rows, level_shares
 
 _PATIENT: Final = b"flute/imputed-regression/patient/v1"
 _LARGEST: Final = 1e6
@@ -35,18 +37,28 @@ _LARGEST: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A variable with missing values. column: its own among all."""
+    """A variable with missing values. columns: its own among all; of a category one per level but the reference."""
 
     used: StudyVariable
-    column: int
+    columns: tuple[int, ...]
 
     @property
     def name(self) -> str:
         return self.used.variable.name
 
     @property
-    def binary(self) -> bool:
-        return self.used.variable.kind == "binary"
+    def kind(self) -> str:
+        return self.used.variable.kind
+
+    @property
+    def numbers(self) -> int:
+        """How many say what it is drawn from at first: mean and deviation, or shares of levels."""
+        return len(self.columns) if self.kind == "category" else 2
+
+    @property
+    def sums(self) -> int:
+        """How many are opened for that: those who have it, and sums of its columns; squares, but of a category."""
+        return 1 + self.numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,52 +84,65 @@ class Layout:
 
     @property
     def columns(self) -> int:
-        """Of one regression: those of the model, or all others where one of its variables is imputed."""
+        """Of the model, and of the regression of a number or 0/1 variable on all others."""
         return self.design.size
 
-    @property
-    def block(self) -> int:
-        return vector_size(self.columns)
+    def coefficients(self, stage: Stage) -> int:
+        """Of one imputation's regression in a stage."""
+        if stage.kind != "impute":
+            return self.columns
+        own = len(self.targets[stage.target].columns)
+        return own * (self.columns + 1 - own)
+
+    def block(self, stage: Stage) -> int:
+        return vector_size(self.coefficients(stage))
 
     def newton(self, stage: Stage) -> bool:
         """Whether the stage is asked at coefficients."""
         if stage.kind == "fit":
             return bool(self.spec.family == "binomial")
-        return stage.kind == "impute" and self.targets[stage.target].binary
+        return stage.kind == "impute" and self.targets[stage.target].kind != "number"
 
     def size(self, stage: Stage) -> int:
         if stage.kind == "moments":
-            return 1 + 3 * len(self.targets)
-        return int(self.spec.imputations * self.block)
+            return 1 + sum(target.sums for target in self.targets)
+        return int(self.spec.imputations * self.block(stage))
+
+    def drawn(self, step: int) -> list[Stage]:
+        """Stages before a step whose coefficients have been drawn."""
+        return [stage for stage in self.stages[:step] if stage.kind == "impute" and stage.last]
 
     def draws(self, step: int) -> int:
-        """How many numbers of draws a step carries: [targets, 2], then [imputations, columns + 1] for each."""
-        done = sum(1 for stage in self.stages[:step] if stage.kind == "impute" and stage.last)
-        return 0 if step == 0 else 2 * len(self.targets) + int(done * self.spec.imputations) * (self.columns + 1)
+        """How many numbers of draws a step carries: those of each target at first, then [imputations, coefficients +
+        1] for each stage that was drawn."""
+        first = sum(target.numbers for target in self.targets)
+        later = sum(int(self.spec.imputations) * (self.coefficients(stage) + 1) for stage in self.drawn(step))
+        return 0 if step == 0 else first + later
 
     def asked(self, step: int) -> int:
-        here = self.newton(self.stages[step]) * self.spec.imputations * self.columns
-        return self.draws(step) + int(here)
+        stage = self.stages[step]
+        return self.draws(step) + int(self.newton(stage) * self.spec.imputations * self.coefficients(stage))
 
 
 def layout_for(spec: Any, setting: Setting) -> Layout:
     design = design_for(spec.predictors, setting)
-    named = spec.incomplete or tuple(n for n in spec.predictors if known(n, setting).variable.kind != "category")
-    targets = tuple(Target(known(n, setting), _column(n, spec, design)) for n in named)
+    targets = tuple(
+        Target(known(n, setting), _columns_of(n, spec, design)) for n in spec.incomplete or spec.predictors
+    )
     stages = [Stage("moments")]
     for sweep in range(spec.sweeps):
         for at, target in enumerate(targets):
-            steps = 1 if not target.binary else IMPUTE_LOGIT_STEPS if sweep else IMPUTE_FIRST_LOGIT_STEPS
+            steps = 1 if target.kind == "number" else IMPUTE_LOGIT_STEPS if sweep else IMPUTE_FIRST_LOGIT_STEPS
             stages += [Stage("impute", sweep, at, k, k == steps - 1) for k in range(steps)]
     fits = IMPUTE_FIT_STEPS if spec.family == "binomial" else 1
     stages += [Stage("fit", inner=k, last=k == fits - 1) for k in range(fits)]
     return Layout(spec, design, known(spec.outcome, setting), targets, tuple(stages))
 
 
-def _column(name: str, spec: Any, design: Design) -> int:
+def _columns_of(name: str, spec: Any, design: Design) -> tuple[int, ...]:
     if name == spec.outcome:
-        return design.size
-    return max(design.position(name, "number"), design.position(name, "binary"))
+        return (design.size,)
+    return tuple(at for at, column in enumerate(design.columns) if column.variable == name)
 
 
 def eligible(layout: Layout, setting: Setting, data: Dataset) -> Mask:
@@ -133,25 +158,34 @@ def stage_rows(layout: Layout, setting: Setting, step: int, asked: Array, data: 
     whole = _columns(layout, data)
     lacking = [~present((target.name,), setting, data) for target in layout.targets]
     if stage.kind == "moments":
-        parts = [chosen.astype(np.float64)]
-        for target, lacks in zip(layout.targets, lacking, strict=True):
-            seen, v = chosen & ~lacks, whole[:, target.column]
-            parts += [seen.astype(np.float64), v * seen, v**2 * seen]
-        return np.column_stack(parts)
+        return _moments(layout, whole, chosen, lacking)
     draws, here = np.split(asked, [layout.draws(step)])
     filled = _filled(layout, draws, whole, lacking, data)
+    own: tuple[int, ...] = (layout.design.size,)
     if stage.kind == "impute":
-        at = layout.targets[stage.target].column
+        own = layout.targets[stage.target].columns
         chosen = chosen & ~lacking[stage.target]
-    else:
-        at = layout.design.size
-    coefficients = here.reshape(-1, layout.columns)
+    coefficients = here.reshape(-1, layout.coefficients(stage))
     blocks = []
     for m, z in enumerate(filled):
-        x, v = np.delete(z, at, axis=1), z[:, at]
-        newton = layout.newton(stage)
-        blocks.append(newton_rows(x, v, chosen, coefficients[m]) if newton else exact_rows(x, v, chosen))
+        x, v = np.delete(z, own, axis=1), z[:, own]
+        if not layout.newton(stage):
+            blocks.append(exact_rows(x, v[:, 0], chosen))
+        elif stage.kind == "impute" and layout.targets[stage.target].kind == "category":
+            blocks.append(level_rows(x, v, chosen, coefficients[m]))
+        else:
+            blocks.append(newton_rows(x, v[:, 0], chosen, coefficients[m]))
     return np.hstack(blocks)
+
+
+def _moments(layout: Layout, whole: Array, chosen: Mask, lacking: Sequence[Mask]) -> Array:
+    """[n, 1 + sums of every target]."""
+    parts = [chosen.astype(np.float64)]
+    for target, lacks in zip(layout.targets, lacking, strict=True):
+        seen, v = chosen & ~lacks, whole[:, target.columns]
+        squares = [] if target.kind == "category" else [v**2 * seen[:, None]]
+        parts += [seen.astype(np.float64), v * seen[:, None], *squares]
+    return np.column_stack(parts)
 
 
 def _columns(layout: Layout, data: Dataset) -> Array:
@@ -168,28 +202,59 @@ def _filled(layout: Layout, draws: Array, whole: Array, lacking: Sequence[Mask],
     """All columns of each imputation as they stand after these draws."""
     spec, targets = layout.spec, layout.targets
     chance = _uniforms(spec, len(targets), data)
-    first = draws[: 2 * len(targets)].reshape(len(targets), 2)
-    later = draws[2 * len(targets) :].reshape(-1, spec.imputations, layout.columns + 1)
-    done = [stage for stage in layout.stages if stage.kind == "impute" and stage.last][: len(later)]
+    sizes = [target.numbers for target in targets]
+    first = np.split(draws[: sum(sizes)], np.cumsum(sizes)[:-1])
+    done = _drawn(layout, draws[sum(sizes) :])
     filled = []
     for m in range(spec.imputations):
         z = whole.copy()
         for at, target in enumerate(targets):
-            made = _made(target, np.full(len(z), first[at, 0]), float(first[at, 1]), chance[:, 0, at, m], first=True)
-            z[:, target.column] = np.where(lacking[at], made, z[:, target.column])
-        for stage, drawn in zip(done, later, strict=True):
+            made = _at_first(target, first[at], chance[:, 0, at, m])
+            z[:, target.columns] = np.where(lacking[at][:, None], made, z[:, target.columns])
+        for stage, drawn in done:
             target = targets[stage.target]
-            line = logits(np.delete(z, target.column, axis=1), drawn[m, :-1])
-            made = _made(target, line, float(drawn[m, -1]), chance[:, stage.sweep + 1, stage.target, m])
-            z[:, target.column] = np.where(lacking[stage.target], made, z[:, target.column])
+            x = np.delete(z, target.columns, axis=1)
+            made = _later(target, x, drawn[m], chance[:, stage.sweep + 1, stage.target, m])
+            z[:, target.columns] = np.where(lacking[stage.target][:, None], made, z[:, target.columns])
         filled.append(z)
     return filled
 
 
-def _made(target: Target, centre: Array, deviation: float, u: Array, *, first: bool = False) -> Array:
-    if target.binary:
-        return np.asarray(u < (centre if first else expit(centre)), dtype=np.float64)
-    return np.asarray(np.clip(centre + np.clip(deviation, 0.0, _LARGEST) * ndtri(u), -1.0, 1.0))
+def _drawn(layout: Layout, later: Array) -> list[tuple[Stage, Array]]:
+    """Stages whose coefficients `later` holds, [imputations, coefficients + 1] of each."""
+    found, at = [], 0
+    for stage in layout.drawn(len(layout.stages)):
+        if at == len(later):
+            break
+        size = int(layout.spec.imputations) * (layout.coefficients(stage) + 1)
+        found.append((stage, later[at : at + size].reshape(layout.spec.imputations, -1)))
+        at += size
+    return found
+
+
+def _at_first(target: Target, drawn: Array, u: Array) -> Array:
+    """[n, columns of the target]."""
+    if target.kind == "category":
+        shares = np.clip(drawn, 0.0, 1.0)
+        return drawn_flags(np.tile([1 - shares.sum(), *shares], (len(u), 1)), u)
+    if target.kind == "binary":
+        return _flag(u, np.full(len(u), drawn[0]))
+    return _number(np.full(len(u), drawn[0]), float(drawn[1]), u)
+
+
+def _later(target: Target, x: Array, drawn: Array, u: Array) -> Array:
+    if target.kind == "category":
+        return drawn_flags(level_shares(x, drawn[:-1]), u)
+    line = logits(x, drawn[:-1])
+    return _flag(u, expit(line)) if target.kind == "binary" else _number(line, float(drawn[-1]), u)
+
+
+def _flag(u: Array, chance: Array) -> Array:
+    return np.asarray(u < chance, dtype=np.float64)[:, None]
+
+
+def _number(centre: Array, deviation: float, u: Array) -> Array:
+    return np.asarray(np.clip(centre + np.clip(deviation, 0.0, _LARGEST) * ndtri(u), -1.0, 1.0))[:, None]
 
 
 def _uniforms(spec: Any, targets: int, data: Dataset) -> Array:

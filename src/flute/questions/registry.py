@@ -40,6 +40,7 @@ from flute.deep.spec import NeuralNetwork
 from flute.errors import MisuseError
 from flute.models.boosting import BoostingScorer, GradientBoosting, GradientBoostingAlgorithm
 from flute.models.crossval import CrossValidate, CrossValidateAlgorithm
+from flute.models.crossval_choice import ChooseModel, ChooseModelAlgorithm
 from flute.models.forest import ForestScorer, RandomForest, RandomForestAlgorithm
 from flute.models.glm import BinomialScorer, GeneralisedLinearModel, GeneralisedLinearModelAlgorithm
 from flute.models.imputation import ImputedRegression, ImputedRegressionAlgorithm
@@ -49,6 +50,7 @@ from flute.models.robust_model import RobustModel, RobustModelAlgorithm
 from flute.models.svm import SupportVectors, SvmAlgorithm, SvmScorer
 from flute.models.trees import DecisionTree, DecisionTreeAlgorithm, TreeScorer
 from flute.summaries.compare import Compare, CompareAlgorithm
+from flute.summaries.concordance import Concordance, ConcordanceAlgorithm
 from flute.summaries.correlation import Correlation, CorrelationAlgorithm
 from flute.summaries.cox import Cox, CoxAlgorithm
 from flute.summaries.cross_table import CrossTable, CrossTableAlgorithm
@@ -139,12 +141,14 @@ REGISTRY: Final = registered(
         *_MODELS,
         Registration(Evaluate, EvaluateAlgorithm(_SCORERS)),
         Registration(CrossValidate, CrossValidateAlgorithm(_SCORED)),
+        Registration(ChooseModel, ChooseModelAlgorithm(_SCORED)),
         Registration(RobustMean, RobustMeanAlgorithm()),
         Registration(Correlation, CorrelationAlgorithm()),
         Registration(CrossTable, CrossTableAlgorithm()),
         Registration(Compare, CompareAlgorithm()),
         Registration(Survival, SurvivalAlgorithm()),
         Registration(Cox, CoxAlgorithm()),
+        Registration(Concordance, ConcordanceAlgorithm()),
         Registration(TableOne, TableOneAlgorithm()),
         Registration(JointQuantiles, JointQuantilesAlgorithm()),
         Registration(JointTest, JointTestAlgorithm()),

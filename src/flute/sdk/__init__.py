@@ -26,6 +26,7 @@ from flute.deep.layers import (
 )
 from flute.errors import FluteError
 from flute.local.run import StudyStopped
+from flute.sdk.choosing import ChooseModel, grid
 from flute.sdk.estimators import (
     Describe,
     Estimator,
@@ -50,11 +51,12 @@ from flute.sdk.terms import Budget, Conditions, Exact
 from flute.sdk.variables import Variables, binary, category, image, number
 
 __all__ = [
-    "Activation", "Assumed", "BayesSearch", "Budget", "Conditions", "Conv", "CrossValidate", "Dense", "Describe",
-    "Dropout", "Estimator", "Evaluate", "Exact", "FederatedLogisticRegression", "Federation", "FluteError",
-    "GlobalMean", "GridSearch", "Join", "Model", "Monai", "NeuralNetwork", "Norm", "OwnStep", "Pool", "Quantiles",
-    "Query", "Residual", "RobustMean", "Running", "Study", "StudyStopped", "Variables", "binary", "category",
-    "connect", "example", "image", "local", "network", "number", "select_by_lasso", "select_one_by_one", "simulator",
+    "Activation", "Assumed", "BayesSearch", "Budget", "ChooseModel", "Conditions", "Conv", "CrossValidate", "Dense",
+    "Describe", "Dropout", "Estimator", "Evaluate", "Exact", "FederatedLogisticRegression", "Federation",
+    "FluteError", "GlobalMean", "GridSearch", "Join", "Model", "Monai", "NeuralNetwork", "Norm", "OwnStep", "Pool",
+    "Quantiles", "Query", "Residual", "RobustMean", "Running", "Study", "StudyStopped", "Variables", "binary",
+    "category", "connect", "example", "grid", "image", "local", "network", "number", "select_by_lasso",
+    "select_one_by_one", "simulator",
 ]  # fmt: skip
 
 

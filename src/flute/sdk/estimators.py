@@ -15,7 +15,6 @@ import numpy as np
 
 from flute.errors import MisuseError
 from flute.questions.registry import REGISTRY
-from flute.sdk import plots
 from flute.sdk.pages import heading, page, table
 from flute.sdk.results import HubResults, Result
 from flute.sdk.scoring import means, risks
@@ -94,12 +93,19 @@ class Estimator:
             f"This {type(self).__name__} has no result yet: ask with .fit(study), or study.run(it, another)."
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """Raises: AttributeError: no such thing; of what an answer brings, that there is none yet."""
+        kind = type(self).__name__
+        if name.endswith("_") and not name.startswith("_") and "release_" not in self.__dict__:
+            raise AttributeError(f"This {kind} has no {name} yet: ask with .fit(study), or study.run(it, another).")
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+
     def to_frame(self) -> Any:
         return self.fitted.to_frame()
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """matplotlib Axes."""
-        return plots.plot(self.fitted, ax, **options)
+        return self.fitted.plot(ax, **options)
 
     def __repr__(self) -> str:
         said = [f"{name}={_shown(value)}" for name, value in self.get_params().items() if value not in (None, False)]

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from flute.algorithms.contract import StudyVariable
+from flute.algorithms.contract import NeedsParts, Spec, StudyVariable
 from flute.algorithms.design import design_for, matrix, raw_scaling
 from flute.data.dataset import Dataset, Images
 from flute.data.variables import Array, Variable
-from flute.errors import MisuseError
+from flute.errors import MisuseError, NotPossible
 from flute.intake.arrays import read_array
 from flute.intake.pixels import usable_image
-from flute.questions.registry import REGISTRY
+from flute.questions.registry import REGISTRY, algorithm_for
 from flute.sdk.extras import loaded
 from flute.sdk.results import Result
 
@@ -24,11 +24,13 @@ from flute.sdk.results import Result
 def risks(result: Result, frame: Any) -> Array:
     """float64 [n] in [0, 1]; NaN where the study drops patients with a missing predictor and one is missing.
 
-    Raises: MisuseError: no model, a column is absent, or the model has no parameters to score with."""
+    Raises: MisuseError: no model, a column is absent, the model has no parameters to score with, or needs a package
+    that is not installed here."""
     what, setting = result.spec, result.agreement.setting
     scorer = REGISTRY[type(what)].scorer
     if scorer is None:
         raise MisuseError(f"{result.algorithm} makes no model; there is nothing to predict with.")
+    _require_parts(what)
     names = scorer.predictors(what)
     data = dataset(frame, [setting.variables[name] for name in names])
     parameters = np.array(scorer.parameters(what, setting, result.value), dtype=np.float64)
@@ -39,6 +41,16 @@ def risks(result: Result, frame: Any) -> Array:
         lacking = np.any([np.isnan(data.column(name)) for name in names], axis=0)
         risk[lacking] = np.nan
     return risk
+
+
+def _require_parts(what: Spec) -> None:
+    """Raises: MisuseError: see `risks`."""
+    algorithm = algorithm_for(what)
+    if isinstance(algorithm, NeedsParts):
+        try:
+            algorithm.require_parts(what)
+        except NotPossible as error:
+            raise MisuseError(error.text) from error
 
 
 def means(result: Result, frame: Any) -> Array:

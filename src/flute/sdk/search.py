@@ -3,10 +3,11 @@
 Every trial is a run of its own, which hubs decide about and charge, and so is every score: none is looked at that was
 not paid for. A search ends before the study's budget does, and says what it has found so far.
 
-What it does not do: private selection by random stopping (Papernot and Steinke 2022) would charge about three trials
-for any number of them, but only where the scores of all that lose stay closed. Under plans that open sums to the
-coordinator they do not; it needs scores compared on shares (plan mpc), of which the best alone is opened. A Bayesian
-search looks at every score, so nothing of the kind can hold for it.
+In a private study `sdk.choosing` asks about all settings in one question, which costs far less noise than as many
+trials. What nothing does here: private selection by random stopping (Papernot and Steinke 2022) would charge about
+three trials for any number of them, but only where the fits and scores of all that lose stay closed. Under plans that
+open sums to the coordinator they do not (docs/decisions/0022-choosing-a-model.md). A Bayesian search looks at every
+score, so nothing of the kind can hold for it.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class _Search:
         raise NotImplementedError
 
     def _tried(self, study: Study, params: Mapping[str, Any], timeout: float | None, progress: bool | None) -> Trial:
-        model = _changed(self.estimator, params)
+        model = changed(self.estimator, params)
         asked = CrossValidate(model, self.folds, self.bins, self.seed, epsilon=self.epsilon)
         running = study.start(asked)
         known = running.answered
@@ -167,7 +168,7 @@ class _Search:
 
     @property
     def best_estimator_(self) -> Estimator:
-        return _changed(self.estimator, self.best_.params)
+        return changed(self.estimator, self.best_.params)
 
     @property
     def epsilon_spent_(self) -> float:
@@ -195,7 +196,7 @@ class _Search:
         return page(heading(type(self).__name__), shown, words(self.stopped_) if self.stopped_ else "")
 
 
-def _changed(estimator: Estimator, params: Mapping[str, Any]) -> Estimator:
+def changed(estimator: Estimator, params: Mapping[str, Any]) -> Estimator:
     """A new one with these settings; where it holds a list, a single value stands for a list of it."""
     held = estimator.get_params(deep=False)
     unknown = [name for name in params if name not in held]
@@ -208,16 +209,21 @@ def _changed(estimator: Estimator, params: Mapping[str, Any]) -> Estimator:
     return type(estimator)(**{**held, **new})
 
 
+def points(space: Mapping[str, Any], most: int) -> Iterator[dict[str, Any]]:
+    """Every combination of the listed values, in order. Raises: MisuseError: none, or more than `most`."""
+    lists = {name: named(values, name) for name, values in space.items()}
+    size = math.prod(len(values) for values in lists.values())
+    if not lists or not 1 <= size <= most:
+        raise MisuseError(f"This grid has {size if lists else 0} points; it may have 1 to {most}.")
+    for values in itertools.product(*lists.values()):
+        yield dict(zip(lists, values, strict=True))
+
+
 class GridSearch(_Search):
     """Every combination of the listed values, in order: `GridSearch(model, {"strengths": [1, 0.1, 0.01]})`."""
 
     def _points(self) -> Iterator[dict[str, Any]]:
-        lists = {name: named(values, name) for name, values in self.space.items()}
-        size = math.prod(len(values) for values in lists.values())
-        if not lists or not 1 <= size <= SEARCH_MAX_TRIALS:
-            raise MisuseError(f"This grid has {size if lists else 0} points; it may have 1 to {SEARCH_MAX_TRIALS}.")
-        for values in itertools.product(*lists.values()):
-            yield dict(zip(lists, values, strict=True))
+        return points(self.space, SEARCH_MAX_TRIALS)
 
 
 @dataclass(eq=False, repr=False)
