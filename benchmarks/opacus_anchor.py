@@ -1,7 +1,8 @@
 """AUC of networks trained by opacus DP-SGD, in an environment of its own: PYTHON opacus_anchor.py TASKS.npz
 
 TASKS.npz holds, for every trial k, train_k and test_k (float, one row per patient; images [n, channels, height,
-width]), outcome_k and outcometest_k; and epsilons, delta, quick (two settings only).
+width]), outcome_k and outcometest_k; and epsilons, trials (how many at each of them), delta, quick (two settings
+only).
 Printed: {"setting": [[AUC of every trial] of every epsilon]} per network and setting, as JSON.
 All patients are in one place; Poisson sampling, the PRV accountant; noise from torch's own seeded generator, which
 no release should use. Nothing but opacus, torch, scikit-learn and numpy is imported: it runs where FLUTE does not.
@@ -115,9 +116,9 @@ def main() -> None:
     settings = IMAGES if given["train_0"].ndim > 2 else TABLES
     if given["quick"]:
         settings = settings[1:3]
-    trials = range(int(given["trials"]))
+    counts = list(zip(given["epsilons"].tolist(), given["trials"].tolist(), strict=True))
     found = {
-        how.name: [[trained(given, k, epsilon, how) for k in trials] for epsilon in given["epsilons"].tolist()]
+        how.name: [[trained(given, k, epsilon, how) for k in range(trials)] for epsilon, trials in counts]
         for how in settings
     }
     print(json.dumps(found))

@@ -89,7 +89,7 @@ def batches(
 
 def areas(task: Task, epsilon: float, epochs: int) -> tuple[float, float]:
     """AUC at the best rate, and that rate. epochs 0: all patients in every step."""
-    given, found = table(task), []
+    given, found = table(task, {epsilon: len(task.trials)}), []
     rho, _ = budget_of(epsilon, DELTA)
     for rate in RATES:
         scores = []

@@ -11,12 +11,14 @@ from flute.data.variables import Array, Variable
 from flute.deep.layers import Activation, Conv, Dense, Dropout, GlobalMean, Join, Norm, Pool, Residual
 from flute.deep.parameter import Parameter
 from flute.deep.private import private_blocks, private_check, private_expected, private_next, private_outline
+from flute.deep.private_coordinates import Entry, entries
 from flute.deep.private_inputs import InputShape, cell_means, counted, opened_picture, picture_of
 from flute.deep.private_reference import Reference
 from flute.deep.scorer import NetworkScorer
 from flute.deep.sizes import Sized, sized
 from flute.deep.spec import NeuralNetwork, Training
 from flute.deep.start import start_weights
+from flute.defaults.private_networks import FILTER_PACE
 from flute.errors import MisuseError, StudyFileError
 from flute.questions.registry import REGISTRY
 from flute.testing import Example, check_algorithm
@@ -99,6 +101,39 @@ def test_a_step_is_the_gradient_of_the_loss_less_what_all_patients_share() -> No
     errors = 1 / (1 + np.exp(-network.log_odds(weights, x, None) - weights[-1])) - data.column("ill")
     along = (slope(x) - slope(picture.means[None])) / length + 0.3 * direction[-1]
     assert found @ direction == pytest.approx(errors * along / 0.35, abs=1e-4)
+
+
+def first_convolution() -> Entry:
+    """Of a network of one channel, whose pixels have mean -0.4 and spread 0.6."""
+    layers, shape = (Conv(2), Pool(2)), InputShape(0, (1, 6, 6))
+    picture = picture_of(shape, np.concatenate([[-0.4, 0.6], np.zeros(shape.coarse)]))
+    (found,) = entries(layers, sized(layers, 0, shape.image).parameters, picture)
+    return found
+
+
+def test_a_gradient_by_coordinates_says_what_a_step_of_them_does() -> None:
+    entry, chance = first_convolution(), np.random.default_rng(1)
+    gradient, step = chance.normal(size=(1, 40)), chance.normal(size=40)
+    by_coordinates, moved = gradient.copy(), step.copy()
+    entry.gradient(by_coordinates)
+    entry.step(moved)
+    assert by_coordinates[0] @ step == pytest.approx(gradient[0] @ moved, rel=1e-12)
+
+
+def test_filters_that_an_image_reaches_first_start_as_they_are_and_move_less() -> None:
+    entry, chance = first_convolution(), np.random.default_rng(1)
+    weights, pixels = chance.normal(size=40), chance.normal(size=9)
+    started, moved = weights.copy(), weights.copy()
+    entry.start(started)
+    entry.step(moved)
+    given = -0.4 + 0.6 * pixels
+
+    def first(vector: Array) -> float:
+        return float(vector[entry.weight][:9] @ given + vector[entry.bias][0])
+
+    plain = float(weights[entry.weight][:9] @ pixels)
+    assert first(started) == pytest.approx(plain + weights[entry.bias][0])
+    assert first(moved) == pytest.approx(FILTER_PACE * plain + weights[entry.bias][0])
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])

@@ -164,7 +164,7 @@ class _Start:
         """A change of coordinates, in units of the typical length, as a change of weights."""
         found = step / self.length
         for entry in entries(plan.spec.network, plan.sized.parameters, self.picture):
-            entry.weights(found)
+            entry.step(found)
         return found
 
 
@@ -172,7 +172,7 @@ def _start(plan: _Plan, opened: Opened) -> _Start:
     picture = opened_picture(plan.shape, opened)
     weights = start_weights(plan.sized.parameters, plan.spec.seed)
     for entry in entries(plan.spec.network, plan.sized.parameters, picture):
-        entry.weights(weights)
+        entry.start(weights)
     weights[-1] = 0.0
     return _Start(weights, picture, plan.reference.typical_length(weights, picture), counted(opened).patients)
 

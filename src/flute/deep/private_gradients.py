@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from flute.data.variables import Array
 from flute.deep.build import build, unflatten
+from flute.deep.device import device, full_precision
 from flute.deep.inputs import Floats, Inputs
 from flute.deep.private_coordinates import Entry, entries
 from flute.deep.private_inputs import Picture, parts_of
 from flute.deep.private_reference import Reference
-from flute.deep.training import device
 from flute.defaults.private_networks import BIAS_UNIT, BLOCK_BYTES, MOST_AT_ONCE, TYPICAL_CLIP
 
 _BYTES_PER_WEIGHT = 24
@@ -77,6 +77,7 @@ class _Gradients:
         with np.errstate(over="ignore"):
             self._weights = torch.from_numpy(weights.astype(np.float32)).to(self._where)
 
+    @full_precision()
     def of(self, x: Array | Floats, images: Array | Floats | None) -> tuple[Array, Array]:
         """float64 [k], [k, total]. Every patient has weights of her own, all alike: one backward pass is enough."""
         given = [x] if images is None else [x, images]

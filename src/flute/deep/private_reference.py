@@ -87,7 +87,7 @@ def _typical_length(network: Reference, weights: bytes, picture: bytes) -> float
     for k in range(tries):
         direction = _bell(b"direction", k, len(at))
         for one in entries(network.layers, network.sized.parameters, where):
-            one.weights(direction)
+            one.step(direction)
         there, back = (network.log_odds(at + s * _STEP * direction, x, images) for s in (1, -1))
         moved = (there - back) / (2 * _STEP)
         squares.append(float(np.mean((moved[1:] - moved[0]) ** 2)))
