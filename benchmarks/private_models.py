@@ -10,7 +10,8 @@ the variance that is charged. Noise is Gaussian, as `tests/support/sums.py` draw
 Anchors: diffprivlib's LogisticRegression and RandomForestClassifier on the same patients in one place (epsilon, delta
 0), of several settings in each trial the one that is best in the other trials; scikit-learn's
 HistGradientBoostingClassifier and RandomForestClassifier (as many trees, as deep) and LinearSVC without privacy.
-diffprivlib needs an older scikit-learn: give an environment's Python as FLUTE_DIFFPRIVLIB_PYTHON, or install it where this runs.
+diffprivlib needs an older scikit-learn: give an environment's Python as FLUTE_DIFFPRIVLIB_PYTHON, or install it
+where this runs.
 Seeds: constants of private models were chosen on these data sets, with other divisions, cohorts and noise.
 """
 
