@@ -25,9 +25,9 @@ from rows import Row, options, show
 from flute.algorithms.contract import LogisticRegression, StudyVariable
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
-from flute.models.crossval import CrossValidate
-from flute.models.crossval_choice import ChooseModel
-from flute.models.penalised import PenalisedRegression
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.validation.choice import ChooseModel
+from flute.models.validation.crossval import CrossValidate
 from flute.questions.registry import REGISTRY
 from flute.study.protection import budget_of
 from support.sums import Privacy, run, setting

@@ -15,7 +15,7 @@ from flute.data.variables import Variable
 from flute.deep.inputs import inputs, shapes, sized_for
 from flute.deep.layers import Activation, Conv, Dense, Layer, Pool
 from flute.deep.spec import NeuralNetwork, Training
-from flute.defaults.deep import CHANGE_BOUND
+from flute.defaults.models.deep import CHANGE_BOUND
 
 OUTCOME, IMAGE = "ill", "picture"
 HUBS = ("east", "north", "west")

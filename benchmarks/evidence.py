@@ -35,8 +35,8 @@ from tests.vectors.evidence.samples import ALWAYS, FOLDER, VERIFIED, Sample, loa
 
 from flute.attestation.appraise import appraise  # noqa: E402
 from flute.attestation.collateral import DcapCollateral, SnpCollateral  # noqa: E402
-from flute.attestation.dcap import in_library  # noqa: E402
 from flute.attestation.evidence import parse  # noqa: E402
+from flute.attestation.intel.dcap import in_library  # noqa: E402
 from flute.attestation.verify import verify  # noqa: E402
 from flute.errors import EvidenceError  # noqa: E402
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from rows import Row, options, show
 
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.entries import Reserved
-from flute.ledger.journal import Journal, verify
-from flute.ledger.witness import FileWitness
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.journals.journal import Journal, verify
+from flute.ledger.journals.witness import FileWitness
+from flute.ledger.lines.entries import Reserved
 from flute.primitives.keys import SigningKey, digest
 
 KEY = SigningKey(os.urandom(32))

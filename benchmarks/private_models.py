@@ -44,11 +44,11 @@ from flute.algorithms.private_rows import private_scaling, row_radius
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.defaults import DELTA
-from flute.models.boosting import GradientBoosting
-from flute.models.forest import RandomForest
-from flute.models.kernel import Kernel, columns
-from flute.models.svm import SupportVectors, SvmScorer
-from flute.models.trees import DecisionTree
+from flute.models.machines.kernel import Kernel, columns
+from flute.models.machines.svm import SupportVectors, SvmScorer
+from flute.models.trees.boosting import GradientBoosting
+from flute.models.trees.forest import RandomForest
+from flute.models.trees.tree import DecisionTree
 from flute.questions.registry import REGISTRY
 from flute.study.protection import budget_of
 from support.sums import Privacy, dataset, run, setting, spread

@@ -34,7 +34,7 @@ from flute.pilot.simulate import simulate
 from flute.questions.code import code_digest
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from flute.study.protection import RAND_SIZE, cover, prices, uncover
 from support.sums import run
 

@@ -27,7 +27,7 @@ from flute.messages.protocol import Echo, Masked, MaskedBlock, StudyKey
 from flute.messages.question import EchoesSaid, SecureQuestion, SurvivorsSaid, TicketCall
 from flute.primitives.keys import AgreementKey, SigningKey, derive, digest
 from flute.study.agreement import VERSION, Agreement, PlanChoice, Question
-from flute.study.sides import HubSide, step_digest
+from flute.study.plans.sides import HubSide, step_digest
 from flute.transport import identity
 from flute.transport.relay import RelayChannel
 

@@ -47,11 +47,11 @@ from round_parties import (
 from rows import Row, options, show
 
 from flute.aggregation.codec import FixedPoint, Layout, Width
-from flute.coordinator.vectors import VectorFiles
+from flute.coordinator.plans.vectors import VectorFiles
 from flute.messages.answer import EchoAnswer, MaskedAnswer, SharesAnswer, TicketGiven
 from flute.messages.protocol import Masked, Shares, Start, Survivors, Ticket
 from flute.messages.question import EchoesSaid, SecureQuestion, SurvivorsSaid, TicketCall
-from flute.study import sides
+from flute.study.plans import sides
 from flute.transport import identity
 from flute.transport.relay import RelayChannel
 

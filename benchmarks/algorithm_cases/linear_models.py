@@ -33,12 +33,12 @@ from flute.algorithms.design import design_for, included, matrix, raw_scaling
 from flute.attacks.figures import auc
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
-from flute.defaults.linear_models import ROBUST_FRACTION_BITS, ROBUST_LIMIT_BITS
-from flute.models.glm import GeneralisedLinearModel
-from flute.models.median import middle
-from flute.models.own_fit import own_fit
-from flute.models.penalised import PenalisedRegression
-from flute.models.robust_model import RobustModel, RobustModelAlgorithm, ballot, prior, result
+from flute.defaults.models.linear_models import ROBUST_FRACTION_BITS, ROBUST_LIMIT_BITS
+from flute.models.regression.glm import GeneralisedLinearModel
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.robust.median import middle
+from flute.models.robust.model import RobustModel, RobustModelAlgorithm, ballot, prior, result
+from flute.models.robust.own_fit import own_fit
 from flute.mpc.party import Party
 from support.mpc_parties import compute
 from support.robust_attacks import POISONS, Scene, bent

@@ -17,9 +17,9 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from algorithm_cases import Case, compared, relative
 from flute.summaries.compare import Compare
 from flute.summaries.correlation import Correlation
-from flute.summaries.cox import Cox
 from flute.summaries.cross_table import CrossTable
-from flute.summaries.survival import Survival
+from flute.summaries.survival.cox import Cox
+from flute.summaries.survival.curves import Survival
 from flute.summaries.table_one import TableOne
 from support.summary_cases import LEVELS, asked, cohort, on_grid
 

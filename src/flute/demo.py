@@ -36,8 +36,8 @@ from flute.questions.code import code_digest
 from flute.report.model import ComparatorReport, to_json
 from flute.report.render import render_html
 from flute.study.agreement import Agreement
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
 
 STUDIES: Final = ("pilot", "pilot-exact")
 _MARK: Final = "made-by-flute-demo"

@@ -1,7 +1,7 @@
 """A researcher who asks exact questions by the thousand, and hubs that answer as the real ones do.
 
-Every study is judged by each hub as at its consent (`hub.round.floor_holds`), every opened vector is charged to each
-hub's real ledger, under the ceilings that its policy makes; only what all hubs answer is summed and seen.
+Every study is judged by each hub as at its consent (`hub.rounds.round.floor_holds`), every opened vector is charged
+to each hub's real ledger, under the ceilings that its policy makes; only what all hubs answer is summed and seen.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from flute.algorithms.contract import Ask, Opened, Spec, StudyVariable
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import BudgetExceeded
-from flute.hub.gate import hub_ceilings, study_ceilings
-from flute.hub.round import floor_holds
+from flute.hub.rounds.gate import hub_ceilings, study_ceilings
+from flute.hub.rounds.round import floor_holds
 from flute.hub.store import HubPolicy
-from flute.ledger.budget import Charge, Ledger
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Charge, Ledger
+from flute.ledger.journals.journal import Journal
 from flute.primitives.keys import digest
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, Question
-from flute.study.check import check_study
 from flute.study.exact_rule import FEWEST, counts_of_few
+from flute.study.files.check import check_study
 from flute.study.protection import exact_sum
 from support.parties import Party
 from support.studies import EXACT, study

@@ -23,8 +23,8 @@ from flute.data.variables import Array
 from flute.errors import BadTotal, Equivocation, RosterUnsigned, TooFewHubs
 from flute.messages.numbers import write_numbers
 from flute.messages.protocol import Masked, Survivors
+from flute.study.plans.sides import step_digest
 from flute.study.protection import RAND_SIZE, cover
-from flute.study.sides import step_digest
 from flute.trust.verification import load
 from support.attack_studies import mixed, trial
 from unit.test_trust_roster import NOW, owner, trust

@@ -39,8 +39,8 @@ from tests.adversary.attestation_cases import (
 from tests.vectors.evidence.samples import VERIFIED, load
 
 from flute.attestation.collateral import DcapCollateral
-from flute.attestation.dcap import in_library
 from flute.attestation.evidence import parse
+from flute.attestation.intel.dcap import in_library
 from flute.attestation.policy import Unchecked
 from support.dcap_issuer import DcapIssuer, sign
 from support.evidence_issuer import DAY, NOW, ec_key

@@ -35,7 +35,7 @@ from flute.messages.question import OwnQuestion, SecureQuestion
 from flute.pilot.recipe import PILOT_RECIPE
 from flute.pilot.simulate import plant_canary, write_pilot
 from flute.study.agreement import Agreement
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from flute.trust.keyfiles import load_party_keys
 from support.canary import (
     Step,

@@ -26,10 +26,10 @@ import pytest
 from numpy.typing import NDArray
 
 import flute.local.federation
-from flute.coordinator.aggregators import AggregatorConfig
+from flute.coordinator.federation.rosterbook import RosterBook
+from flute.coordinator.federation.setup import next_roster
 from flute.coordinator.home import CoordinatorConfig
-from flute.coordinator.rosterbook import RosterBook
-from flute.coordinator.setup import next_roster
+from flute.coordinator.plans.aggregators import AggregatorConfig
 from flute.deidentify.pseudonyms import pseudonym
 from flute.errors import PeerUnreachable
 from flute.hub.home import HubHome
@@ -44,8 +44,8 @@ from flute.pilot.simulate import plant_canary, write_pilot
 from flute.questions.code import code_digest
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
 from flute.study.protection import RAND_SIZE, Price, cover
 from flute.trust.keyfiles import load_party_keys
 from flute.trust.verification import root_fingerprint

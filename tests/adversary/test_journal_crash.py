@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from flute.errors import JournalBroken
-from flute.ledger.budget import Ceiling, Ledger, Level, Policy
-from flute.ledger.entries import PersonAct
-from flute.ledger.journal import Journal, JournalView, Position, verify
+from flute.ledger.budgets.budget import Ceiling, Ledger, Level, Policy
+from flute.ledger.journals.journal import Journal, JournalView, Position, verify
+from flute.ledger.lines.entries import PersonAct
 from flute.primitives.keys import SigningKey
 
 KEY = SigningKey(b"h" * 32)
@@ -28,9 +28,9 @@ OVER = [Ceiling(Level.HUB, Policy(1e6, 1e-3)), Ceiling(Level.STUDY, Policy(1e6, 
 BURST = """
 import itertools, os, sys
 from pathlib import Path
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.entries import PersonAct
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.lines.entries import PersonAct
+from flute.ledger.journals.journal import Journal
 from flute.primitives.keys import SigningKey, digest
 journal = Journal.open(Path(sys.argv[1]), SigningKey(b"h" * 32))
 ledger = Ledger(journal, [Ceiling(level, Policy(1e6, 1e-3)) for level in (Level.HUB, Level.STUDY)])

@@ -11,8 +11,8 @@ import pytest
 
 from flute.errors import JournalBroken, LedgerError
 from flute.ledger import audit
-from flute.ledger.entries import PersonAct
-from flute.ledger.journal import Journal, Position
+from flute.ledger.journals.journal import Journal, Position
+from flute.ledger.lines.entries import PersonAct
 from flute.primitives.keys import SigningKey
 
 KEY = SigningKey(b"h" * 32)

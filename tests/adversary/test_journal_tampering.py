@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flute.errors import JournalBroken, LedgerError
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.chain import Row, content_of, digest_of, genesis, make_head, make_row
-from flute.ledger.entries import PersonAct, Reserved, read_entry, write_entry
-from flute.ledger.journal import Journal, JournalView, Position, verify
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.journals.chain import Row, content_of, digest_of, genesis, make_head, make_row
+from flute.ledger.journals.journal import Journal, JournalView, Position, verify
+from flute.ledger.lines.entries import PersonAct, Reserved, read_entry, write_entry
 from flute.primitives.keys import SigningKey
 
 KEY = SigningKey(b"h" * 32)

@@ -17,13 +17,13 @@ import pytest
 
 from flute.errors import BadSignature, BudgetExceeded, JournalBroken, LedgerError, Malformed, NotPossible
 from flute.ledger import audit
-from flute.ledger.budget import Charge, Ledger, Level
-from flute.ledger.chain import Head
-from flute.ledger.entries import PersonAct
-from flute.ledger.heads import parse_head, write_head_line
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Charge, Ledger, Level
+from flute.ledger.journals.chain import Head
+from flute.ledger.journals.heads import parse_head, write_head_line
+from flute.ledger.journals.journal import Journal
+from flute.ledger.journals.witness import FileWitness
+from flute.ledger.lines.entries import PersonAct
 from flute.ledger.recovery import recover
-from flute.ledger.witness import FileWitness
 from flute.primitives.keys import SigningKey
 from support.ledger_faults import KEY, OVER, Promises, check, open_ledger
 from support.ledger_faults import charge as priced

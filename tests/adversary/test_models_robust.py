@@ -15,7 +15,7 @@ import pytest
 
 from flute.algorithms.design import design_for, matrix, raw_scaling
 from flute.attacks.figures import auc
-from flute.models.median import middle
+from flute.models.robust.median import middle
 from flute.mpc.party import Party
 from support.mpc_parties import compute
 from support.robust_attacks import MOST, POISONS, Bent, Scene, against_the_others, bent

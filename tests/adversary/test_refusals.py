@@ -24,9 +24,9 @@ from flute.defaults import (
     MESSAGE_LIFETIME_S,
 )
 from flute.hub.store import HubPolicy
-from flute.ledger.budget import Level
-from flute.ledger.entries import RecordSourceOpened, Resent
-from flute.ledger.journal import verify
+from flute.ledger.budgets.budget import Level
+from flute.ledger.journals.journal import verify
+from flute.ledger.lines.entries import RecordSourceOpened, Resent
 from flute.messages.answer import MaskedAnswer, OwnTotal, Refused
 from flute.messages.envelope import ID_SIZE, Envelope, envelope_digest, kind_of, parse_envelope, read_body
 from flute.messages.numbers import read_numbers, write_numbers
@@ -41,7 +41,7 @@ from flute.messages.question import (
     TicketCall,
 )
 from flute.study.agreement import agreement_digest, sign_agreement, write_agreement
-from flute.study.sides import step_digest
+from flute.study.plans.sides import step_digest
 from flute.trust.roster import Person, Role
 from support.folders import quick_folder
 from support.hostile import Caught, catch, check_text, expect_refusal, marked_people, open_at_hub
@@ -468,7 +468,7 @@ def test_an_exact_study_with_a_count_under_the_floor_is_refused(quick: Path) -> 
 
 
 def test_code_that_is_not_the_one_installed_here_is_refused(own: Caught, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flute.hub.gate.code_digest", lambda: bytes(32))
+    monkeypatch.setattr("flute.hub.rounds.gate.code_digest", lambda: bytes(32))
     expect_refusal(own, own.raw, "code-not-approved")
 
 

@@ -18,8 +18,8 @@ import pytest
 from flute.catalogue.listing import Listing, SignedListing, sign_listing
 from flute.errors import BadSignature, Equivocation, FluteError, NotInRoster, RosterError, RosterUnsigned
 from flute.messages.accounts import AccountsCall, AccountsTold, PersonsTold, Spent, StudyTold, sign_told
-from flute.sdk import connected
-from flute.sdk.connected import ConnectedPlace
+from flute.sdk.places import connected
+from flute.sdk.places.connected import ConnectedPlace
 from flute.study.agreement import Agreement, agreement_digest, sign_agreement, write_agreement
 from flute.trust.keyfiles import make_person_key
 from flute.trust.verification import root_fingerprint

@@ -33,7 +33,7 @@ from flute.aggregation.context import context, echo_to_sign
 from flute.aggregation.masks import pair_mask, self_mask
 from flute.aggregation.state import Phase
 from flute.errors import BadShare, BadTotal, Equivocation, NotPossible, OutOfOrder, Replayed, TooFewHubs
-from flute.hub.gate import release_id
+from flute.hub.rounds.gate import release_id
 from flute.hub.store import StudyEntry
 from flute.messages.protocol import Echo, Echoes, GroupTerms, Masked, Shares, Start, Survivors
 from flute.messages.question import SecureQuestion

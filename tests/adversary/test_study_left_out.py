@@ -19,12 +19,12 @@ from flute.aggregation.codec import Layout
 from flute.aggregation.terms import check, sharers
 from flute.errors import BadSignature, Equivocation, NotInRoster, OutOfOrder, Stale, TooFewHubs, WrongStudy
 from flute.messages.protocol import GroupTerms, Start, StudyKey, Ticket
-from flute.study import sides
 from flute.study.agreement import Agreement, PlanChoice, agreement_digest, write_agreement
-from flute.study.check import check_study
+from flute.study.files.check import check_study
+from flute.study.plans import sides
+from flute.study.plans.quorum import among
 from flute.study.protection import prices
 from flute.study.protection import sharers as priced_sharers
-from flute.study.quorum import among
 from support.inprocess import make_roster
 from support.parties import Party
 from support.studies import DESCRIBE, EXACT, study, under_plan

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from broken import inputs
-from flute.cli import data
-from flute.cli.data import NOT_READABLE, SOMETHING_REFUSED
+from flute.cli.records import data
+from flute.cli.records.data import NOT_READABLE, SOMETHING_REFUSED
 
 TESTS = Path(__file__).resolve().parents[1]
 

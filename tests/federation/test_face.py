@@ -19,17 +19,17 @@ from flute.face.access import FILE, make_token, void_token
 from flute.fhirserver.connection import Declined
 from flute.fhirserver.options import Bearer, ServerOptions
 from flute.fhirserver.server import open_server
-from flute.hub.gate import hub_ceilings
 from flute.hub.home import HubConfig, HubHome
 from flute.hub.parts import Parts
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.store import DatasetEntry, HubPolicy, HubStore
 from flute.intake.freeze import Freezing, freeze
 from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.intake.staging import Staging
 from flute.intake.take import Design, take
-from flute.ledger.budget import Ledger
-from flute.ledger.entries import PersonAct
-from flute.ledger.journal import Journal, verify
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.journals.journal import Journal, verify
+from flute.ledger.lines.entries import PersonAct
 from flute.pilot.profiles import PILOT_MODEL
 from flute.pilot.recipe import PILOT_VARIABLES, pilot_recipe
 from flute.pilot.simulate import write_pilot

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from flute.cli.app import APP
 from flute.errors import Answered, FluteError, PeerUnreachable
-from flute.hub.client import HubClient
-from flute.hub.gate import hub_ceilings
+from flute.hub.doors.client import HubClient
 from flute.hub.home import HubHome
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.store import DatasetEntry, HubStore, StudyEntry
 from flute.hub.witness import open_journal
-from flute.ledger.budget import Ledger
-from flute.ledger.entries import ConsentGranted
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.journals.journal import Journal
+from flute.ledger.lines.entries import ConsentGranted
 from flute.local.processes import Service
 from flute.study.agreement import agreement_digest, write_agreement
 from flute.trust.keyfiles import load_party_keys

@@ -30,14 +30,14 @@ from flute.deidentify.residual import Look, search_dicom
 from flute.errors import Unmappable, Unreachable
 from flute.imaging.check import check
 from flute.imaging.collect import Collector, CollectReport
-from flute.imaging.dimse import DimseSource
 from flute.imaging.linking import ClinicalRecord, link, record_of
-from flute.imaging.phantom import Size, Subject, phantom
+from flute.imaging.phantoms.phantom import Size, Subject, phantom
 from flute.imaging.quality import BPMRI
-from flute.imaging.series import recognise
 from flute.imaging.shelf import Shelf
-from flute.imaging.source import FoundStudy, ImageSource, NotRead, Wanted
-from flute.imaging.web import WebSource
+from flute.imaging.sources.dimse import DimseSource
+from flute.imaging.sources.source import FoundStudy, ImageSource, NotRead, Wanted
+from flute.imaging.sources.web import WebSource
+from flute.imaging.volumes.series import recognise
 from support.orthanc import AE_TITLE, Pacs, free_port, running_orthanc
 from support.pacs_proxy import Proxy, proxy_before
 from support.phantoms import MAKERS, headers
@@ -169,7 +169,7 @@ def test_two_images_of_a_study_are_fetched_alone(pacs: Pacs, way: str) -> None:
 
 @pytest.mark.parametrize("patient", sorted(DEFECTS))
 def test_a_defect_in_the_pacs_is_found_with_its_reason(pacs: Pacs, patient: str) -> None:
-    from flute.imaging.defects import DEFECTS as RULES
+    from flute.imaging.phantoms.defects import DEFECTS as RULES
 
     result = check(WebSource(pacs.web), BPMRI, Wanted(patient_ids=(patient,)), limit=5)
     assert not result.good
@@ -330,7 +330,7 @@ def test_a_server_that_ignores_the_question_gives_nobody_elses_studies(proxy: Pr
 def test_an_answer_beyond_the_limit_is_cut_off(pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
     source = WebSource(pacs.web)
     images = source.images(study_of(source, "MRN7320"))[:1]
-    monkeypatch.setattr("flute.imaging.web.MAX_INSTANCE_BYTES", 500 - 2**16)
+    monkeypatch.setattr("flute.imaging.sources.web.MAX_INSTANCE_BYTES", 500 - 2**16)
     (got,) = source.fetch(images)
     assert isinstance(got, NotRead)
     assert got.reason == "too-large"

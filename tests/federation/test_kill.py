@@ -172,7 +172,7 @@ def test_a_death_between_charge_and_answer_is_not_answered_later_and_says_so(qui
 
 def test_the_sweep_would_see_a_hub_that_answers_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: a hub that computes again what it had charged before it died reads the records twice."""
-    monkeypatch.setattr("flute.hub.round._require_unanswered", lambda reservation: None)
+    monkeypatch.setattr("flute.hub.rounds.round._require_unanswered", lambda reservation: None)
     with pytest.raises(AssertionError, match="records were read twice"):
         sweep(SHORT, "north")
 

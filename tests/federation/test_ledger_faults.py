@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 from flute.errors import BudgetExceeded, FluteError, LedgerError
-from flute.ledger.budget import Ledger
-from flute.ledger.entries import Reserved
-from flute.ledger.journal import Journal, JournalView, Position
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.journals.journal import Journal, JournalView, Position
+from flute.ledger.lines.entries import Reserved
 from support.ledger_faults import (
     DATASET,
     KEY,

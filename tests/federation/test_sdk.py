@@ -18,7 +18,7 @@ import pytest
 
 import flute.sdk as flute
 from flute.errors import MisuseError, PeerUnreachable, RosterUnsigned
-from flute.hub.catalogue_client import CatalogueClient
+from flute.hub.doors.catalogue_client import CatalogueClient
 from flute.local.federation import LocalFederation
 from flute.local.run import STEWARD
 from support.heart import EXAMPLE

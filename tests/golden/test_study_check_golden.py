@@ -22,8 +22,8 @@ from flute.algorithms.contract import Operation
 from flute.algorithms.linear import LogisticRegressionAlgorithm
 from flute.cli.app import run
 from flute.errors import StudyFileError
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
 
 HERE = Path(__file__).parent
 GOOD = """\

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-import flute.hub.catalogue as catalogue_module
+import flute.hub.records.catalogue as catalogue_module
 from flute.algorithms.contract import Describe, Setting, StudyVariable
 from flute.algorithms.statistics import DescribeAlgorithm
 from flute.catalogue.statistics import Statistics

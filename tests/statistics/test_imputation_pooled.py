@@ -26,7 +26,7 @@ from statsmodels.imputation import mice
 
 from flute.algorithms.contract import StudyVariable
 from flute.data.variables import Array, Variable
-from flute.models.imputation import ImputedRegression
+from flute.models.imputation.chained import ImputedRegression
 from support.sums import run, setting, spread
 
 ALPHA = 1e-6

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from flute.algorithms.contract import Scorer, Spec, StudyVariable
 from flute.data.variables import Array, Variable
-from flute.models.boosting import BoostingScorer, GradientBoosting
-from flute.models.forest import ForestScorer, RandomForest
+from flute.models.trees.boosting import BoostingScorer, GradientBoosting
+from flute.models.trees.forest import ForestScorer, RandomForest
 from support.sums import dataset, run, setting, spread
 
 WITHIN = 0.005

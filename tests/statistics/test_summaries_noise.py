@@ -19,10 +19,10 @@ from flute.algorithms.contract import Finished, Opened, Spec
 from flute.data.variables import Array
 from flute.questions.registry import algorithm_for
 from flute.summaries.compare import Compare
-from flute.summaries.concordance import Concordance
 from flute.summaries.correlation import Correlation
 from flute.summaries.cross_table import CrossTable
-from flute.summaries.survival import Survival
+from flute.summaries.survival.concordance import Concordance
+from flute.summaries.survival.curves import Survival
 from flute.summaries.table_one import TableOne
 from support.summary_cases import VARIABLES, cohort
 from support.sums import dataset, setting

@@ -12,7 +12,7 @@ import pytest
 
 from flute.algorithms.design import design_for, matrix
 from flute.algorithms.private_rows import coding, private_scaling
-from flute.summaries.private_cox_rows import Left, ScoreAsked, score_rows, scored
+from flute.summaries.survival.private_cox_rows import Left, ScoreAsked, score_rows, scored
 from support.hazard_cohorts import RATIOS, SPEC, VARIABLES, cohort, columns, fitted, rho_of
 from support.sums import dataset, setting
 

@@ -22,23 +22,23 @@ from flute.algorithms.contract import (
 from flute.data.variables import Variable
 from flute.deep.layers import Activation, Conv, Dense, Join, Pool
 from flute.deep.spec import NeuralNetwork, Training
-from flute.models.boosting import GradientBoosting
-from flute.models.crossval import CrossValidate
-from flute.models.crossval_choice import ChooseModel
-from flute.models.forest import RandomForest
-from flute.models.glm import GeneralisedLinearModel
-from flute.models.imputation import ImputedRegression
+from flute.models.imputation.chained import ImputedRegression
+from flute.models.machines.svm import SupportVectors
 from flute.models.own_step import OwnStep
-from flute.models.penalised import PenalisedRegression
-from flute.models.robust_model import RobustModel
-from flute.models.svm import SupportVectors
-from flute.models.trees import DecisionTree
+from flute.models.regression.glm import GeneralisedLinearModel
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.robust.model import RobustModel
+from flute.models.trees.boosting import GradientBoosting
+from flute.models.trees.forest import RandomForest
+from flute.models.trees.tree import DecisionTree
+from flute.models.validation.choice import ChooseModel
+from flute.models.validation.crossval import CrossValidate
 from flute.summaries.compare import Compare
-from flute.summaries.concordance import Concordance
 from flute.summaries.correlation import Correlation
-from flute.summaries.cox import Cox
 from flute.summaries.cross_table import CrossTable
-from flute.summaries.survival import Survival
+from flute.summaries.survival.concordance import Concordance
+from flute.summaries.survival.cox import Cox
+from flute.summaries.survival.curves import Survival
 from flute.summaries.table_one import TableOne
 from flute.testing import Example
 

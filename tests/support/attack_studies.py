@@ -10,7 +10,7 @@ from flute.attacks.trial import Trial
 from flute.defaults import MIN_HUB_SIGMA
 from flute.questions.code import code_digest
 from flute.study.agreement import Agreement
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from flute.study.protection import Price
 
 HEAD = """\

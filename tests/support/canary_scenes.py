@@ -21,7 +21,7 @@ from flute.dp.calibrate import Mechanism
 from flute.dp.ceiling import epsilon_of
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement, PlanChoice, write_agreement
-from flute.study.check import checked_agreement
+from flute.study.files.check import checked_agreement
 from flute.study.protection import Price
 from support.studies import study
 from support.sums import dataset

@@ -86,7 +86,7 @@ def world(scene: Scene, *, inside: bool, entropy: Entropy, total: Total = in_cle
 
 
 def _answers(rows: Rows, price: Price, inside: bool, hubs: int, entropy: Entropy) -> Answers:
-    """Every hub's covered sum, as `hub.round` makes it."""
+    """Every hub's covered sum, as `hub.rounds.round` makes it."""
     answers = {}
     for hub, others in rows.others.items():
         all_rows = np.vstack([others, rows.hers]) if inside and hub == HER_HUB else others

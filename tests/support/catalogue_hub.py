@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flute.data.variables import Variable
-from flute.hub.catalogue import Catalogue
+from flute.hub.records.catalogue import Catalogue
 from flute.hub.store import HubPolicy
 from support.inprocess import InProcessFederation, TestHub
 

@@ -20,9 +20,9 @@ from flute.coordinator.desk import ACCEPTS as FROM_HUBS
 from flute.errors import FluteError
 from flute.hub.service import ACCEPTS as TO_HUBS
 from flute.hub.store import HubPolicy
-from flute.ledger.budget import Level
-from flute.ledger.entries import RecordSourceOpened
-from flute.ledger.journal import verify
+from flute.ledger.budgets.budget import Level
+from flute.ledger.journals.journal import verify
+from flute.ledger.lines.entries import RecordSourceOpened
 from flute.messages.answer import MaskedAnswer, OwnTotal, SharesAnswer
 from flute.messages.envelope import _unseal, envelope_digest, parse_envelope, read_body
 from flute.messages.question import SecureQuestion

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from flute.attestation.policy import read_policy
-from flute.coordinator.aggregators import AggregatorConfig
-from flute.coordinator.rosterbook import RosterBook
-from flute.coordinator.setup import next_roster
+from flute.coordinator.federation.rosterbook import RosterBook
+from flute.coordinator.federation.setup import next_roster
+from flute.coordinator.plans.aggregators import AggregatorConfig
 from flute.hub.setup import accept_roster, sign_roster
 from flute.local.federation import LocalFederation
 from flute.local.processes import Service

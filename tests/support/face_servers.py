@@ -17,10 +17,10 @@ from fastapi.responses import JSONResponse
 
 from flute.errors import FluteError
 from flute.homes import private_socket
-from flute.hub.catalogue import Catalogue
-from flute.hub.catalogue_door import catalogue_routes
+from flute.hub.doors.catalogue import catalogue_routes
 from flute.hub.home import HubConfig, HubHome
 from flute.hub.parts import Parts
+from flute.hub.records.catalogue import Catalogue
 from flute.local.processes import free_port
 
 PATIENCE_S = 30.0
@@ -28,7 +28,7 @@ PATIENCE_S = 30.0
 
 @contextmanager
 def served_door(parts: Parts, folder: Path) -> Iterator[Catalogue]:
-    """The catalogue's and the face's routes on the hub's own socket, with errors as `hub.door` answers them."""
+    """The catalogue's and the face's routes on the hub's own socket, with errors as `hub.doors.door` answers them."""
     home = HubHome(folder)
     home.write_config(HubConfig(parts.me, "test", bytes(32)))
     catalogue = Catalogue(parts, threading.RLock(), folder)
@@ -57,7 +57,7 @@ def served_face(folder: Path) -> Iterator[str]:
     """The face as its own process, by the pilot's model; gives its address."""
     port = free_port()
     program = (
-        "import sys; from pathlib import Path; from flute.cli.face import face; "
+        "import sys; from pathlib import Path; from flute.cli.hub.face import face; "
         "face(Path(sys.argv[1]), port=int(sys.argv[2]))"
     )
     process = subprocess.Popen(

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from flute.algorithms.contract import StudyVariable
 from flute.data.variables import Array, Variable
-from flute.summaries.cox import Cox
+from flute.summaries.survival.cox import Cox
 from support.sums import Privacy, run, setting, spread
 
 VARIABLES = (

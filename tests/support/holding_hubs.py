@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flute.data.variables import Variable
-from flute.hub.data import Data, open_data
-from flute.hub.plans import FlatTable, ImportPlan
+from flute.hub.decisions.steward import Steward
+from flute.hub.records.data import Data, open_data
+from flute.hub.records.plans import FlatTable, ImportPlan
 from flute.hub.service import HubService
-from flute.hub.steward import Steward
 from flute.hub.store import HubPolicy
 from flute.intake.snapshot import SnapshotSource
 from support.inprocess import InProcessFederation, TestHub

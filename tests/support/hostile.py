@@ -20,9 +20,9 @@ from flute.coordinator.desk import ACCEPTS as COORDINATOR_ACCEPTS
 from flute.data.variables import Variable
 from flute.hub.service import ACCEPTS, HubService
 from flute.hub.store import HubPolicy
-from flute.ledger.budget import Level
-from flute.ledger.entries import Refused as RefusedLine
-from flute.ledger.journal import verify
+from flute.ledger.budgets.budget import Level
+from flute.ledger.journals.journal import verify
+from flute.ledger.lines.entries import Refused as RefusedLine
 from flute.messages.answer import Refused
 from flute.messages.envelope import (
     ID_SIZE,

@@ -13,20 +13,20 @@ import msgspec
 import numpy as np
 
 from flute.coordinator.desk import Desk
-from flute.coordinator.results import study_release
+from flute.coordinator.doors.results import study_release
 from flute.coordinator.rounds import Rounds
 from flute.coordinator.runs import Runner
 from flute.coordinator.store import open_store
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
 from flute.errors import Unmappable
-from flute.hub.gate import hub_ceilings
+from flute.hub.decisions.steward import Steward
 from flute.hub.parts import Parts
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.service import HubService
-from flute.hub.steward import Steward
 from flute.hub.store import DatasetEntry, HubPolicy, HubStore
-from flute.ledger.budget import Ledger
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.journals.journal import Journal
 from flute.messages.channel import Channel
 from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, agreement_digest, sign_agreement, write_agreement

@@ -19,8 +19,8 @@ import psutil
 
 from flute.errors import Answered, PeerUnreachable
 from flute.hub.store import HubPolicy
-from flute.ledger.entries import RecordSourceOpened, Reserved
-from flute.ledger.journal import JournalView, verify
+from flute.ledger.journals.journal import JournalView, verify
+from flute.ledger.lines.entries import RecordSourceOpened, Reserved
 from flute.local.federation import LocalFederation
 from flute.local.run import import_csv, set_policy
 from flute.messages.question import SecureQuestion

@@ -13,7 +13,7 @@ import numpy as np
 
 import flute.aggregation.member as member
 import flute.dp.calibrate as calibrate
-import flute.hub.round as hub_round
+import flute.hub.rounds.round as hub_round
 from flute.aggregation.masks import MaskStreams
 from flute.cli import main
 from flute.messages.answer import Receipt

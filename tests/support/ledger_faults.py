@@ -15,10 +15,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from flute.errors import BudgetExceeded
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy, Reservation
-from flute.ledger.entries import Reserved, Settled
-from flute.ledger.journal import Journal, JournalView, Position, verify
-from flute.ledger.witness import FileWitness
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy, Reservation
+from flute.ledger.journals.journal import Journal, JournalView, Position, verify
+from flute.ledger.journals.witness import FileWitness
+from flute.ledger.lines.entries import Reserved, Settled
 from flute.primitives.keys import SigningKey, digest
 
 KEY = SigningKey(b"h" * 32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flute.data.variables import Variable
 from flute.study.agreement import Agreement
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 
 DIGITS = Variable("mri", "image", 0, 16, label="a picture", shape=(1, 4, 4))
 TEXT = """\

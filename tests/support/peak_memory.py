@@ -11,7 +11,7 @@ import atexit
 import sys
 from pathlib import Path
 
-from flute.cli.data import APP
+from flute.cli.records.data import APP
 
 
 def peak_kib() -> int:

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from flute.imaging.headers import Header, headers_of
-from flute.imaging.makers import BPlace
-from flute.imaging.phantom import phantom
+from flute.imaging.phantoms.makers import BPlace
+from flute.imaging.phantoms.phantom import phantom
 
 MAKERS = ("siemens", "ge", "philips")
 

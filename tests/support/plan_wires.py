@@ -36,7 +36,7 @@ from flute.messages.enclave import EnclaveBoxes
 from flute.primitives.keys import AgreementKey
 from flute.primitives.prg import PRG_KEY_SIZE, Stream
 from flute.primitives.ring import Ring
-from flute.study.talk import Talk
+from flute.study.plans.talk import Talk
 from flute.threshold.group import IDENTITY, SIZE, Element, multiply_base, read_element, slices, subtract
 from flute.transport.relay import RelayChannel
 from support.wiretap import Said

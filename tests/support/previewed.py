@@ -40,7 +40,7 @@ KINDS = {
 def preview_study() -> Agreement:
     """Eight numbers, described and in a model; half of the budget each."""
     from flute.questions.code import code_digest
-    from flute.study.file import read_study_file
+    from flute.study.files.file import read_study_file
 
     lines = [
         f"  x{k}: {{kind: number, range: [0, 100], centre: {40 + 2 * k}, spread: {8 + k}, scale: reference}}"

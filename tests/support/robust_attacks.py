@@ -22,9 +22,9 @@ from flute.attacks.figures import Figure, mean
 from flute.attacks.poisoning import Trigger, Worth, trigger_for, worth
 from flute.attacks.records import effects_of, learnable, replaced
 from flute.data.dataset import Dataset
-from flute.defaults.linear_models import ROBUST_FRACTION_BITS, ROBUST_LIMIT_BITS
-from flute.models.own_fit import own_fit
-from flute.models.robust_model import RobustModel, RobustModelAlgorithm, ballot, prior, result
+from flute.defaults.models.linear_models import ROBUST_FRACTION_BITS, ROBUST_LIMIT_BITS
+from flute.models.robust.model import RobustModel, RobustModelAlgorithm, ballot, prior, result
+from flute.models.robust.own_fit import own_fit
 from support.attack_studies import FIVE, mixed, subject
 from support.sums import run
 

@@ -6,7 +6,7 @@ import msgspec
 
 from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, PlanChoice
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from flute.study.threats import guarantees_digest
 
 BASE = """\

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from flute.algorithms.contract import LogisticRegression, RobustMean, Spec
-from flute.models.boosting import GradientBoosting
-from flute.models.crossval import CrossValidate
-from flute.models.forest import RandomForest
-from flute.models.glm import GeneralisedLinearModel
-from flute.models.imputation import ImputedRegression
-from flute.models.penalised import PenalisedRegression
-from flute.models.svm import SupportVectors
-from flute.models.trees import DecisionTree
+from flute.models.imputation.chained import ImputedRegression
+from flute.models.machines.svm import SupportVectors
+from flute.models.regression.glm import GeneralisedLinearModel
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.trees.boosting import GradientBoosting
+from flute.models.trees.forest import RandomForest
+from flute.models.trees.tree import DecisionTree
+from flute.models.validation.crossval import CrossValidate
 from flute.report.model import Mode, QuestionReport, Report, StudyReport
 from flute.summaries.compare import Compare
-from flute.summaries.concordance import Concordance
 from flute.summaries.correlation import Correlation
-from flute.summaries.cox import Cox
 from flute.summaries.cross_table import CrossTable
-from flute.summaries.survival import Survival
+from flute.summaries.survival.concordance import Concordance
+from flute.summaries.survival.cox import Cox
+from flute.summaries.survival.curves import Survival
 from flute.summaries.table_one import TableOne
 from support.summary_cases import asked, cohort
 

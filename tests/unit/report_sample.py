@@ -29,7 +29,7 @@ from flute.report.model import (
     TrafficRow,
 )
 from flute.study.agreement import Agreement
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from flute.study.program import Track, next_step, tracks
 from flute.study.protection import RAND_SIZE, cover, prices, uncover
 from flute.study.release import HubReceipt, ReleaseReceipt, analysis_plan_digest

@@ -13,7 +13,7 @@ from scipy import stats
 from flute.errors import StudyFileError
 from flute.messages.answer import JointTotal
 from flute.study.agreement import Agreement, PlanChoice
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from support.inprocess import InProcessFederation
 from support.studies import EXACT, study, under_plan
 

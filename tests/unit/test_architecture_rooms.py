@@ -72,6 +72,28 @@ def test_every_module_is_short_enough_to_read() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > 375 and name != "sandbox/runner.py"} == {}
 
 
+MOST_MODULES = 18
+"""In one folder. A room that grows beyond is split by purpose: a stranger reads the names before the code."""
+
+
+def rooms_with_more_modules_than(most: int) -> dict[str, int]:
+    folders = {p.parent for p in MODULES}
+    sizes = {relative(f): len([p for p in MODULES if p.parent == f and p.name != "__init__.py"]) for f in folders}
+    return {name: size for name, size in sizes.items() if size > most}
+
+
+def test_every_room_is_small_enough_to_know() -> None:
+    assert rooms_with_more_modules_than(MOST_MODULES) == {}
+    assert "hub/rounds" in rooms_with_more_modules_than(5), "control: what is larger is seen"
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    """In the first line of its __init__.py."""
+    rooms = [p for p in MODULES if p.name == "__init__.py" and "versions" not in p.parts]
+    silent = [relative(p) for p in rooms if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    assert silent == []
+
+
 def test_no_function_is_longer_than_a_page() -> None:
     long = {
         f"{relative(path)}:{node.name}": node.end_lineno - node.lineno + 1

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute.attestation.collateral import SnpCollateral, read_collateral, write_collateral
-from flute.attestation.dcap import parse_quote
 from flute.attestation.evidence import parse
+from flute.attestation.intel.dcap import parse_quote
 from flute.attestation.policy import policy_of, read_policy
 from flute.attestation.verify import verify
 from flute.defaults.evidence import MAX_COLLATERAL_BYTES, MAX_EVIDENCE_BYTES, MAX_POLICY_BYTES

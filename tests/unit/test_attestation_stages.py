@@ -16,17 +16,19 @@ import pytest
 import yaml
 
 import flute
-from flute.attestation import appraise_intel, appraise_others, appraise_snp
+from flute.attestation import appraise_others
+from flute.attestation.amd import appraise_snp
+from flute.attestation.amd.snp import SnpReport, SnpTcb
 from flute.attestation.appraise import Accepted
+from flute.attestation.arm.cca import CcaToken
 from flute.attestation.binding import report_data
-from flute.attestation.cca import CcaToken
 from flute.attestation.collateral import SnpCollateral, read_collateral
-from flute.attestation.dcap import SgxQuote, TdxQuote
 from flute.attestation.evidence import KINDS, MAKERS_OF, Evidence, Kind
+from flute.attestation.intel import appraise_intel
+from flute.attestation.intel.dcap import SgxQuote, TdxQuote
 from flute.attestation.policy import AppraisalPolicy, policy_of, read_policy, write_policy
 from flute.attestation.roots import MAKERS, Product
-from flute.attestation.snp import SnpReport, SnpTcb
-from flute.attestation.tpm import TpmQuote
+from flute.attestation.tcg.tpm import TpmQuote
 from flute.attestation.verify import VerifiedEvidence
 from flute.errors import MalformedEvidence, MisuseError
 from support.evidence_issuer import CcaIssuer, SnpIssuer, TpmIssuer

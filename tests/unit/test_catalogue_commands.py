@@ -17,12 +17,12 @@ import typer
 from typer.testing import CliRunner
 
 from flute.catalogue.listing import SignedListing, read_listing
-from flute.cli.catalogue import catalogue
-from flute.coordinator.client import CoordinatorClient
+from flute.cli.hub.catalogue import catalogue
+from flute.coordinator.doors.client import CoordinatorClient
 from flute.coordinator.listings import Listings
 from flute.errors import Answered, MisuseError
 from flute.ledger import audit
-from flute.ledger.entries import Reserved
+from flute.ledger.lines.entries import Reserved
 from support.catalogue_entries import HEART
 from support.catalogue_hub import open_hub, records
 from support.face_servers import served_door

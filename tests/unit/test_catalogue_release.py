@@ -19,12 +19,12 @@ from flute.catalogue.statistics import persons
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
 from flute.errors import BudgetExceeded, NotPossible, StudyFileError
-from flute.hub.catalogue import catalogue_study
-from flute.hub.gate import hub_ceilings
+from flute.hub.records.catalogue import catalogue_study
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.store import HubPolicy
-from flute.ledger.budget import Level
-from flute.ledger.entries import PersonAct, RecordSourceOpened, Reserved, Settled
-from flute.ledger.journal import verify
+from flute.ledger.budgets.budget import Level
+from flute.ledger.journals.journal import verify
+from flute.ledger.lines.entries import PersonAct, RecordSourceOpened, Reserved, Settled
 from flute.study.protection import hub_epsilon
 from support.catalogue_entries import HEART
 from support.catalogue_hub import VARIABLES, catalogue_of, open_hub, records

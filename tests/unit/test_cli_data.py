@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flute.cli import data
+from flute.cli.records import data
 from flute.pilot.exports import write_csv
 from flute.pilot.resources import resources_of
 from support.mutants import man

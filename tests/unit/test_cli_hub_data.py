@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flute.cli import hub
-from flute.cli.import_text import decision_text, import_text, quality_text, withdrawal_text
-from flute.cli.slips import require_names
+from flute.cli.hub import app as hub
+from flute.cli.records.import_text import decision_text, import_text, quality_text, withdrawal_text
+from flute.cli.records.slips import require_names
 from flute.errors import FluteError, MisuseError, PeerUnreachable
 
 FLOW_STEP = {"word": "too-young", "says": "Under 18", "requirement": "", "left": 1, "remain": 9, "kept": 0}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flute.cli import hub
-from flute.cli.hub_images import _column
-from flute.cli.import_text import attached_text
+from flute.cli.hub import app as hub
+from flute.cli.hub.images import _column
+from flute.cli.records.import_text import attached_text
 from flute.errors import FluteError, MisuseError, PeerUnreachable
 
 

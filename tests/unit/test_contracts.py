@@ -20,7 +20,7 @@ from flute.intake.snapshot import SnapshotSource, write_snapshot
 from flute.messages.channel import Channel
 from flute.questions.registry import REGISTRY, algorithm_for
 from flute.study.agreement import Question
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from flute.transport.local import LocalExchange
 from support.inprocess import ArraySource
 from support.studies import DESCRIBE, EVALUATE, EXACT, MODEL, PRIVATE, private_model, study

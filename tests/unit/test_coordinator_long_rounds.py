@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-import flute.coordinator.exchange as exchange
+import flute.coordinator.plans.exchange as exchange
 import flute.coordinator.runs as runs
 import flute.coordinator.turns as turns
 from flute.algorithms.linear import LogisticRegressionAlgorithm
-from flute.coordinator.results import study_release
+from flute.coordinator.doors.results import study_release
 from flute.coordinator.rounds import Rounds
 from flute.coordinator.runs import Runner
 from flute.coordinator.store import open_store

@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from flute.catalogue.listing import Listing, SignedListing, read_listing, sign_listing
-from flute.coordinator.api import make_api
+from flute.coordinator.doors.api import make_api
 from flute.coordinator.listings import Listings
 from flute.defaults.accounts import MAX_HUB_LISTINGS, MAX_LISTING_BYTES
 from flute.errors import BadSignature, Malformed, NotInRoster, NotPossible, Stale, TooLarge

@@ -32,7 +32,7 @@ from flute.deep.server import HEAD, next_asked, opened_round
 from flute.deep.spec import NeuralNetwork, Training
 from flute.deep.start import start_weights
 from flute.deep.weights import write_weights
-from flute.defaults.deep import CHANGE_BOUND, INPUT_REACH, LOSS_CAP
+from flute.defaults.models.deep import CHANGE_BOUND, INPUT_REACH, LOSS_CAP
 from flute.errors import MisuseError, NotPossible, StudyFileError
 from support.networks import NETWORKS, table
 from support.studies import EXACT, study

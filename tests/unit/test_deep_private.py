@@ -10,15 +10,15 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.deep.layers import Activation, Conv, Dense, Dropout, GlobalMean, Join, Norm, Pool, Residual
 from flute.deep.parameter import Parameter
-from flute.deep.private import private_blocks, private_check, private_expected, private_next, private_outline
-from flute.deep.private_coordinates import Entry, entries
-from flute.deep.private_inputs import InputShape, cell_means, counted, opened_picture, picture_of
-from flute.deep.private_reference import Reference
+from flute.deep.private.coordinates import Entry, entries
+from flute.deep.private.inputs import InputShape, cell_means, counted, opened_picture, picture_of
+from flute.deep.private.reference import Reference
+from flute.deep.private.steps import private_blocks, private_check, private_expected, private_next, private_outline
 from flute.deep.scorer import NetworkScorer
 from flute.deep.sizes import Sized, sized
 from flute.deep.spec import NeuralNetwork, Training
 from flute.deep.start import start_weights
-from flute.defaults.private_networks import FILTER_PACE
+from flute.defaults.models.private_networks import FILTER_PACE
 from flute.errors import MisuseError, StudyFileError
 from flute.questions.registry import REGISTRY
 from flute.testing import Example, check_algorithm
@@ -322,7 +322,7 @@ def test_mean_risks_fit_how_many_are_ill() -> None:
 
 def test_batch_normalisation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Sized((Parameter("norm.running_mean", (2,), 0.0, trained=False),), 1)  # what only MONAI's networks have
-    monkeypatch.setattr("flute.deep.private.sized_for", lambda spec, setting: kept)
+    monkeypatch.setattr("flute.deep.private.steps.sized_for", lambda spec, setting: kept)
     with pytest.raises(StudyFileError, match="batch normalisation"):
         private_check(table_spec(), agreed())
 

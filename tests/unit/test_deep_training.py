@@ -20,7 +20,7 @@ from flute.deep.scorer import NetworkScorer
 from flute.deep.server import HEAD, opened_round
 from flute.deep.spec import NeuralNetwork, Training
 from flute.deep.start import start_weights
-from flute.defaults.deep import ADAM_FLOOR, CHANGE_BOUND
+from flute.defaults.models.deep import ADAM_FLOOR, CHANGE_BOUND
 from flute.errors import MisuseError
 from support.networks import NETWORKS, carried, step, table
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flute.cli.deidentify import anonymity_report, deidentify
+from flute.cli.records.deidentify import anonymity_report, deidentify
 from flute.deidentify.pseudonyms import pseudonym
 from support.planted_leaks import OBSERVATION, PATIENT, anatomy, as_file, image, put_picture, written
 

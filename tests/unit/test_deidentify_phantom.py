@@ -16,8 +16,8 @@ from flute.deidentify.release import Images
 from flute.deidentify.residual import Look, search_dicom
 from flute.imaging.bvalues import b_value
 from flute.imaging.headers import headers_of
-from flute.imaging.phantom import SMALL, Subject, phantom
-from flute.imaging.series import recognise
+from flute.imaging.phantoms.phantom import SMALL, Subject, phantom
+from flute.imaging.volumes.series import recognise
 from support.planted_leaks import KEY, as_file
 
 pytestmark = pytest.mark.requirement("F-PIL-6")

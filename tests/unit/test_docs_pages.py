@@ -18,12 +18,12 @@ from flute.deep.spec import Training
 from flute.dp.ceiling import odds_of
 from flute.dp.odds import factor_text
 from flute.questions.registry import REGISTRY
-from flute.study import file as study_file
-from flute.study import file_variables
 from flute.study.agreement import PlanChoice
+from flute.study.files import file as study_file
+from flute.study.files import variables as file_variables
+from flute.study.files.wording import WRITE
 from flute.study.protection import budget_of
 from flute.study.threats import guarantees
-from flute.study.wording import WRITE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

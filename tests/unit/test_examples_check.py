@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from flute.cli.app import run
-from flute.cli.hub_data import _variables_file
+from flute.cli.hub.data import _variables_file
 from flute.errors import MisuseError
 
 ROOT = Path(__file__).resolve().parents[2]

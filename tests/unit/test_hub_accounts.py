@@ -11,7 +11,7 @@ import pytest
 from flute.coordinator.inquiries import Inquiries
 from flute.defaults.accounts import MAX_OPEN_ACCOUNTS, MAX_OPEN_PER_PERSON, PICO
 from flute.errors import BadSignature, NotPossible
-from flute.hub.status import ledger_view
+from flute.hub.doors.status import ledger_view
 from flute.ledger import audit
 from flute.messages.accounts import (
     AccountsCall,
@@ -21,7 +21,7 @@ from flute.messages.accounts import (
     check_told,
     sign_told,
 )
-from flute.sdk.told import account_of
+from flute.sdk.hubs.told import account_of
 from flute.study.agreement import Agreement, agreement_digest, write_agreement
 from flute.study.protection import hub_epsilon, study_budget
 from support.inprocess import NOW, InProcessFederation

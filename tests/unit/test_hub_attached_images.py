@@ -12,10 +12,10 @@ import pytest
 
 from flute.data.variables import Variable
 from flute.errors import MisuseError, NotPossible, Unreachable
-from flute.hub.consents import _require_same_images
-from flute.hub.images import ImageColumn
-from flute.hub.imports import done
-from flute.hub.plans import AttachPlan, FlatTable, ImportPlan
+from flute.hub.decisions.consents import _require_same_images
+from flute.hub.records.images import ImageColumn
+from flute.hub.records.imports import done
+from flute.hub.records.plans import AttachPlan, FlatTable, ImportPlan
 from flute.hub.store import HubPolicy
 from flute.intake.pixels import FOLDER
 from flute.intake.snapshot import SnapshotSource, snapshots

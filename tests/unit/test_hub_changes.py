@@ -12,15 +12,15 @@ import msgspec
 import pytest
 
 from flute.errors import BadSignature, BudgetExceeded, Malformed, MisuseError, NotAllowed, Replayed, Stale
-from flute.hub.change import CHANGE_LIFETIME_S, Change, PolicyChange, StewardIn, StewardOut
-from flute.hub.changes import Changes
-from flute.hub.gate import hub_ceilings
+from flute.hub.decisions.change import CHANGE_LIFETIME_S, Change, PolicyChange, StewardIn, StewardOut
+from flute.hub.decisions.changes import Changes
 from flute.hub.parts import Parts
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.store import HubPolicy, HubStore, narrower, policy_digest, wider
-from flute.ledger.budget import Ledger
-from flute.ledger.budget_entries import ChangeConfirmed, ChangeProposed, StewardEnrolled
-from flute.ledger.entries import ConsentGranted, PolicySet
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.journals.journal import Journal
+from flute.ledger.lines.budget import ChangeConfirmed, ChangeProposed, StewardEnrolled
+from flute.ledger.lines.entries import ConsentGranted, PolicySet
 from flute.primitives.keys import SigningKey, digest
 from flute.trust.people import write_card
 from support.ledger_faults import charge

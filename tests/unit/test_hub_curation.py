@@ -15,7 +15,7 @@ from flute.errors import NoConsent, NotPossible
 from flute.hub.store import HubPolicy
 from flute.intake.snapshot import SnapshotSource, snapshot_path
 from flute.ledger.audit import history
-from flute.ledger.journal import verify
+from flute.ledger.journals.journal import verify
 from support.holding_hubs import KEY, HoldingFederation
 from support.studies import DESCRIBE, EXACT, PRIVATE, private_model, study
 
@@ -99,7 +99,7 @@ def test_an_exact_study_ends_when_one_of_its_patients_is_withdrawn(federation: H
 def test_what_was_spent_stays_spent_when_a_patient_is_withdrawn(federation: HoldingFederation) -> None:
     federation.run(study(PRIVATE, private_model() + DESCRIBE))
     ledger = federation.hubs["west"].parts.ledger
-    from flute.ledger.budget import Level
+    from flute.ledger.budgets.budget import Level
 
     before = ledger.account(Level.STUDY, "heart")
     federation.data["west"].withdrawal.withdraw("west1", person="eva", reason="The patient asked for it.")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import flute.hub.held as held_module
+import flute.hub.rounds.held as held_module
 from flute.data.variables import Variable
 from flute.errors import Unmappable, Unreachable
-from flute.hub.held import HeldRecords
+from flute.hub.rounds.held import HeldRecords
 from flute.intake import pixels
 from flute.intake.snapshot import SnapshotSource, attach_images, delete_snapshot, snapshot_without
 from unit.test_intake_images import AGE, MRI, WHO, image, plain

@@ -10,8 +10,8 @@ import pytest
 
 from flute.data.reader import Page
 from flute.deidentify.pseudonyms import pseudonym
-from flute.hub.images import ImagesPlan, collect, forget
-from flute.imaging.phantom import SMALL, Subject, write_phantom
+from flute.hub.records.images import ImagesPlan, collect, forget
+from flute.imaging.phantoms.phantom import SMALL, Subject, write_phantom
 from flute.intake.recipe import ImagesView, Recipe
 from flute.intake.staging import Staging
 from flute.intake.take import Design, take

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from flute.errors import CodeNotApproved, NotPossible, SandboxRefusal, StudyFileError
-from flute.hub import own_code
+from flute.hub.rounds import own_code
 from flute.hub.store import HubPolicy
 from flute.sandbox.limits import Offer
 from flute.sandbox.machine import available
 from flute.study.agreement import Agreement
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from support.inprocess import InProcessFederation
 from support.inprocess import TestHub as HubAtTest
 from support.studies import study

@@ -13,11 +13,11 @@ import pytest
 from flute.algorithms.contract import HubTotals, Setting
 from flute.algorithms.linear import LogisticRegressionAlgorithm
 from flute.algorithms.statistics import DescribeAlgorithm
-from flute.coordinator.results import study_release
+from flute.coordinator.doors.results import study_release
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.errors import NotPossible
-from flute.hub.resources import require_resources
+from flute.hub.rounds.resources import require_resources
 from flute.hub.store import HubPolicy
 from flute.study.agreement import Agreement
 from flute.study.exact_rule import counts_of_few

@@ -11,9 +11,9 @@ import pytest
 
 from flute.algorithms.contract import StudyVariable
 from flute.errors import NoConsent, NotPossible
-from flute.hub.standing import Standing
+from flute.hub.decisions.standing import Standing
 from flute.hub.store import HubPolicy
-from flute.ledger.entries import ConsentFollowed
+from flute.ledger.lines.entries import ConsentFollowed
 from flute.study.agreement import Agreement
 from flute.study.alike import differences
 from support.inprocess import InProcessFederation

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from flute.errors import JournalBroken, LedgerError, MisuseError, NotPossible
-from flute.hub.gate import hub_ceilings
 from flute.hub.home import HubHome
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.store import HubPolicy, HubStore, policy_digest
 from flute.hub.witness import open_journal, recover_hub, set_witness_folder, witness_folder, witness_of
-from flute.ledger.budget import Ledger
-from flute.ledger.entries import PolicySet
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.lines.entries import PolicySet
 from flute.primitives.keys import SigningKey
 from support.ledger_faults import charge
 

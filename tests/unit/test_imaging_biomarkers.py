@@ -10,7 +10,7 @@ import pytest
 from pydicom.sr.codedict import Code, codes
 
 from flute.errors import Unmappable, Unreachable
-from flute.imaging.biomarkers import Biomarker, values_of_csv, values_of_report
+from flute.imaging.measures.biomarkers import Biomarker, values_of_csv, values_of_report
 from support.phantoms import series, study
 
 VOLUME = Biomarker("volume_ml", "mL", "SCT", "118565006", low=5, high=400)

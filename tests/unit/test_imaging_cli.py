@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from flute.cli.app import APP
 from flute.errors import FluteError, MisuseError
 from flute.imaging.check import source_at
-from flute.imaging.dimse import DimseSource
-from flute.imaging.web import WebSource
+from flute.imaging.sources.dimse import DimseSource
+from flute.imaging.sources.web import WebSource
 
 RUN = CliRunner()
 

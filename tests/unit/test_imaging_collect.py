@@ -25,16 +25,16 @@ from flute.deidentify.pseudonyms import pseudonym
 from flute.deidentify.release import Images
 from flute.errors import MisuseError, Unreachable
 from flute.imaging.collect import Collector, CollectReport
-from flute.imaging.folder import FolderSource
 from flute.imaging.headers import headers_of
 from flute.imaging.linking import ClinicalRecord
-from flute.imaging.masks import segments_of
-from flute.imaging.phantom import Size, Subject, phantom
+from flute.imaging.phantoms.phantom import Size, Subject, phantom
 from flute.imaging.quality import BPMRI, MPMRI, judge
-from flute.imaging.series import recognise
 from flute.imaging.shelf import Shelf
-from flute.imaging.source import FoundStudy, ImageRef, NotRead, Wanted
-from flute.imaging.volumes import volume_of
+from flute.imaging.sources.folder import FolderSource
+from flute.imaging.sources.source import FoundStudy, ImageRef, NotRead, Wanted
+from flute.imaging.volumes.masks import segments_of
+from flute.imaging.volumes.series import recognise
+from flute.imaging.volumes.volume import volume_of
 from support.phantoms import MAKERS, as_file
 
 KEY = bytes(range(32))

@@ -12,10 +12,10 @@ from support.phantoms import as_file, segmentation, series, study
 
 pytest.importorskip("radiomics", reason="needs a compiler: pip install 'flute[radiomics]'")
 
-from flute.imaging.extract import extract, write_csv
-from flute.imaging.features import FeatureSettings, digest, features_of
-from flute.imaging.masks import segments_of
-from flute.imaging.volumes import volume_of
+from flute.imaging.measures.extract import extract, write_csv
+from flute.imaging.measures.features import FeatureSettings, digest, features_of
+from flute.imaging.volumes.masks import segments_of
+from flute.imaging.volumes.volume import volume_of
 
 SETTINGS = FeatureSettings(classes=("firstorder",), bin_count=16)
 

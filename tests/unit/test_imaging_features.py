@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from msgspec.structs import replace
 
 from flute.errors import MisuseError, Unmappable
-from flute.imaging.features import FeatureSettings, digest, features_of
+from flute.imaging.measures.features import FeatureSettings, digest, features_of
 
 pytest.importorskip("radiomics", reason="needs the extra radiomics: pip install 'flute[radiomics]'")
 

@@ -21,14 +21,14 @@ from pydicom.fileset import FileSet
 from pydicom.uid import RLELossless
 
 from flute.errors import Unmappable, Unreachable
-from flute.imaging import folder as folder_module
-from flute.imaging import objects
-from flute.imaging.folder import FolderSource
 from flute.imaging.headers import headers_of
-from flute.imaging.objects import read_bytes, read_file
 from flute.imaging.quality import MPMRI, judge
-from flute.imaging.source import NotRead, Wanted
-from flute.imaging.volumes import volumes_of
+from flute.imaging.sources import folder as folder_module
+from flute.imaging.sources import objects
+from flute.imaging.sources.folder import FolderSource
+from flute.imaging.sources.objects import read_bytes, read_file
+from flute.imaging.sources.source import NotRead, Wanted
+from flute.imaging.volumes.volume import volumes_of
 from support.phantoms import as_file, series, study
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flute.imaging.linking import ClinicalRecord, ClinicalStudy, link, record_of
-from flute.imaging.source import FoundStudy
+from flute.imaging.sources.source import FoundStudy
 
 DAY = date(2020, 1, 10)
 

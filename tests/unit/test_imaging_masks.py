@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from flute.errors import Unmappable
-from flute.imaging.masks import index_affine, inside, segments_of, structures_of
-from flute.imaging.phantom import INNER, LESION, SMALL, labels_at, plans
-from flute.imaging.volumes import volume_of
+from flute.imaging.phantoms.phantom import INNER, LESION, SMALL, labels_at, plans
+from flute.imaging.volumes.masks import index_affine, inside, segments_of, structures_of
+from flute.imaging.volumes.volume import volume_of
 from support.phantoms import segmentation, series, study
 
 

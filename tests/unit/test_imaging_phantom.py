@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from flute.errors import MisuseError
-from flute.imaging.phantom import LESION, OUTER, SMALL, Subject, labels_at, phantom, plans, write_phantom
+from flute.imaging.phantoms.phantom import LESION, OUTER, SMALL, Subject, labels_at, phantom, plans, write_phantom
 from support.phantoms import MAKERS, as_file, series, study
 
 STANDARD = Path(highdicom.__file__).parent / "_standard"

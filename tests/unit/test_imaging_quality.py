@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from flute.imaging.defects import APPLIED, DEFECTS, PLANNED
 from flute.imaging.headers import headers_of
-from flute.imaging.phantom import FULL, phantom
+from flute.imaging.phantoms.defects import APPLIED, DEFECTS, PLANNED
+from flute.imaging.phantoms.phantom import FULL, phantom
 from flute.imaging.quality import BPMRI, MPMRI, BRange, Limits, Need, Protocol, StudyQuality, judge
 from support.phantoms import MAKERS, headers, series, study, told
 

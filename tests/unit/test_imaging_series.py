@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from flute.imaging.headers import headers_of
-from flute.imaging.series import Recognised, recognise
+from flute.imaging.volumes.series import Recognised, recognise
 from support.phantoms import MAKERS, headers, series, study
 
 TRUTH = {

@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from flute.imaging import tensors
-from flute.imaging.phantom import labels_at
-from flute.imaging.tensors import Grid, Shelved, tensor_of
+from flute.imaging.phantoms.phantom import labels_at
+from flute.imaging.volumes import tensors
+from flute.imaging.volumes.tensors import Grid, Shelved, tensor_of
 from support.phantoms import MAKERS, as_file, segmentation, series, study
 
 Array = NDArray[np.float64]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute.errors import MisuseError, Unmappable
-from flute.imaging.phantom import LESION, SMALL, labels_at, plans
-from flute.imaging.volumes import adc_of, fit_adc, require_same_grid, volume_of, volumes_of, write_nifti
+from flute.imaging.phantoms.phantom import LESION, SMALL, labels_at, plans
+from flute.imaging.volumes.volume import adc_of, fit_adc, require_same_grid, volume_of, volumes_of, write_nifti
 from support.phantoms import MAKERS, series, study
 
 

@@ -22,9 +22,9 @@ from flute.dp.events import DiscreteGaussian, Gaussian
 from flute.dp.filters import GaussianFilter, ZcdpFilter
 from flute.dp.gaussian import gaussian_epsilon
 from flute.errors import BudgetExceeded
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.entries import Reserved
-from flute.ledger.journal import Journal, JournalView, verify
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.journals.journal import Journal, JournalView, verify
+from flute.ledger.lines.entries import Reserved
 from flute.primitives.keys import SigningKey, digest
 
 KEY = SigningKey(b"h" * 32)
@@ -200,8 +200,8 @@ HUB_PROCESS = """
 import os, sys, threading
 from pathlib import Path
 from flute.errors import BudgetExceeded
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.journals.journal import Journal
 from flute.primitives.keys import SigningKey, digest
 path, life = Path(sys.argv[1]), sys.argv[2]
 over = [Ceiling(Level.PERSONS, Policy(1.0, 1e-6)), Ceiling(Level.STUDY, Policy(1.0, 1e-6))]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from flute.errors import BudgetExceeded, FluteError, LedgerError, MisuseError, NotPossible
-from flute.ledger.allotments import level_of
-from flute.ledger.budget import Amount, Ceiling, Charge, Ledger, Level, Place, Policy
-from flute.ledger.budget_entries import AllotmentMoved, Allotted
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.allotments import level_of
+from flute.ledger.budgets.budget import Amount, Ceiling, Charge, Ledger, Level, Place, Policy
+from flute.ledger.journals.journal import Journal
+from flute.ledger.lines.budget import AllotmentMoved, Allotted
 from flute.primitives.keys import SigningKey, digest
 
 KEY = SigningKey(b"h" * 32)

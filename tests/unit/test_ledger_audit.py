@@ -10,9 +10,9 @@ import pytest
 
 from flute.errors import BadSignature, LedgerError, Malformed
 from flute.ledger import audit
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.entries import ConsentGranted, PersonAct, Refused, ServiceStarted
-from flute.ledger.journal import Journal, JournalView, Position
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.journals.journal import Journal, JournalView, Position
+from flute.ledger.lines.entries import ConsentGranted, PersonAct, Refused, ServiceStarted
 from flute.primitives.keys import SigningKey
 
 KEY = SigningKey(b"h" * 32)

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from flute.errors import BudgetExceeded, ExactNotAllowed, LedgerError, MisuseError
-from flute.ledger import budget
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy, Reservation
-from flute.ledger.entries import Reserved, Settled
-from flute.ledger.journal import Journal, verify
+from flute.ledger.budgets import budget
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy, Reservation
+from flute.ledger.journals.journal import Journal, verify
+from flute.ledger.lines.entries import Reserved, Settled
 from flute.primitives.keys import SigningKey, digest
 
 KEY = SigningKey(b"h" * 32)
@@ -461,8 +461,8 @@ SPENDER = """
 import sys, time
 from pathlib import Path
 from flute.errors import BudgetExceeded, LedgerError
-from flute.ledger.budget import Ceiling, Charge, Ledger, Level, Policy
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ceiling, Charge, Ledger, Level, Policy
+from flute.ledger.journals.journal import Journal
 from flute.primitives.keys import SigningKey, digest
 path, who, granted, number = Path(sys.argv[1]), sys.argv[2], 0, 0
 over = [Ceiling(Level.PERSONS, Policy(1.0, 1e-6)), Ceiling(Level.STUDY, Policy(1.0, 1e-6))]

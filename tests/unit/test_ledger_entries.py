@@ -10,8 +10,8 @@ from msgspec import inspect
 
 from flute.defaults import MAX_JOURNAL_LINE_BYTES, MAX_TEXT_CHARS
 from flute.errors import LedgerError, MisuseError
-from flute.ledger import entries as e
 from flute.ledger.charge import Amount, Charge, Place
+from flute.ledger.lines import entries as e
 
 D = bytes(range(32))
 PLACE, AMOUNT = Place("s1", "maria", "q1"), Amount(0.1, 1e-12, 3)

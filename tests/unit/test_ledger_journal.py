@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from flute.errors import JournalBroken, LedgerError, MisuseError
-from flute.ledger.entries import PersonAct, ServiceStarted, TicketDealt
-from flute.ledger.journal import Journal, JournalView, Position, verify
+from flute.ledger.journals.journal import Journal, JournalView, Position, verify
+from flute.ledger.lines.entries import PersonAct, ServiceStarted, TicketDealt
 from flute.primitives.keys import SigningKey
 
 KEY = SigningKey(b"h" * 32)
@@ -132,7 +132,7 @@ def test_a_second_writer_is_told_who_stands_in_the_way(path: Path) -> None:
 
 def test_a_second_process_cannot_open_the_journal_for_writing(path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from flute.ledger.journal import Journal, verify\n"
+        "import sys; from pathlib import Path; from flute.ledger.journals.journal import Journal, verify\n"
         "from flute.primitives.keys import SigningKey; from flute.errors import LedgerError\n"
         "key, path = SigningKey(b'h' * 32), Path(sys.argv[1])\n"
         "print(verify(path, key.public).lines)\n"

@@ -9,10 +9,10 @@ import pytest
 
 from flute.errors import JournalBroken, LedgerError
 from flute.ledger import audit
-from flute.ledger.budget import Amount, Ceiling, Ledger, Level, Place, Policy
-from flute.ledger.budget_entries import JournalRecovered
-from flute.ledger.entries import PersonAct, Reserved
-from flute.ledger.journal import Journal, Position
+from flute.ledger.budgets.budget import Amount, Ceiling, Ledger, Level, Place, Policy
+from flute.ledger.journals.journal import Journal, Position
+from flute.ledger.lines.budget import JournalRecovered
+from flute.ledger.lines.entries import PersonAct, Reserved
 from flute.ledger.recount import recount, tally
 from flute.primitives.keys import SigningKey
 from support.ledger_faults import KEY, charge

@@ -17,13 +17,13 @@ from flute.algorithms.expected import expected_errors as foreseen
 from flute.algorithms.made_up import Assumed
 from flute.data.dataset import Dataset
 from flute.data.variables import Variable
-from flute.defaults.around_models import CHOICE_REACH
+from flute.defaults.models.around_models import CHOICE_REACH
 from flute.errors import MisuseError, StudyFileError
-from flute.models.crossval import CrossValidate
-from flute.models.crossval_choice import ChooseModel, _losses, compared
-from flute.models.glm import GeneralisedLinearModel
-from flute.models.penalised import PenalisedRegression
-from flute.models.trees import DecisionTree
+from flute.models.regression.glm import GeneralisedLinearModel
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.trees.tree import DecisionTree
+from flute.models.validation.choice import ChooseModel, _losses, compared
+from flute.models.validation.crossval import CrossValidate
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, run, setting
 

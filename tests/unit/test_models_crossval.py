@@ -17,10 +17,10 @@ from flute.algorithms.contract import Evaluate, LogisticRegression, Opened, Sett
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
-from flute.models.crossval import CrossValidate
-from flute.models.crossval_folds import fold_of
-from flute.models.penalised import PenalisedRegression
-from flute.models.trees import DecisionTree
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.trees.tree import DecisionTree
+from flute.models.validation.crossval import CrossValidate
+from flute.models.validation.folds import fold_of
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting
 

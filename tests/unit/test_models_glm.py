@@ -19,7 +19,7 @@ from numpy.random import default_rng
 from flute.algorithms.contract import Setting, Spec, StudyVariable
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
-from flute.models.glm import GeneralisedLinearModel
+from flute.models.regression.glm import GeneralisedLinearModel
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 

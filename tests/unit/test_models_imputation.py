@@ -16,12 +16,12 @@ from scipy.stats import chi2, kstest, norm
 from flute.algorithms.contract import Ask, StudyVariable
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
-from flute.defaults.around_models import IMPUTE_FIRST_LOGIT_STEPS
+from flute.defaults.models.around_models import IMPUTE_FIRST_LOGIT_STEPS
 from flute.errors import StudyFileError
-from flute.models.imputation import ImputedRegression, part
-from flute.models.imputation_draws import number_draw, one_step, pooled
-from flute.models.imputation_levels import drawn_flags
-from flute.models.imputation_rows import _filled, layout_for
+from flute.models.imputation.chained import ImputedRegression, part
+from flute.models.imputation.draws import number_draw, one_step, pooled
+from flute.models.imputation.levels import drawn_flags
+from flute.models.imputation.rows import _filled, layout_for
 from flute.questions.registry import algorithm_for
 from support.sums import Opened, dataset, run, setting
 

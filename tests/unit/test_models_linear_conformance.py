@@ -13,12 +13,12 @@ from numpy.random import default_rng
 from flute.algorithms.contract import Spec, StudyVariable
 from flute.data.variables import Variable
 from flute.errors import StudyFileError
-from flute.models.glm import GeneralisedLinearModel
-from flute.models.penalised import PenalisedRegression
-from flute.models.robust_model import RobustModel
+from flute.models.regression.glm import GeneralisedLinearModel
+from flute.models.regression.penalised import PenalisedRegression
+from flute.models.robust.model import RobustModel
 from flute.questions.registry import REGISTRY
 from flute.study.agreement import PlanChoice
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from flute.testing import Example, check_algorithm
 from support.inprocess import InProcessFederation
 from support.studies import EXACT, PRIVATE, study, under_plan

@@ -13,8 +13,8 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from flute.algorithms.contract import Evaluate, Opened, StudyVariable
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
-from flute.models.penalised import PenalisedRegression, most_steps
-from flute.models.penalty import Penalty, minimum
+from flute.models.regression.penalised import PenalisedRegression, most_steps
+from flute.models.regression.penalty import Penalty, minimum
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 from unit.test_models_glm import NAMES, OUTCOMES, PREDICTORS, TIME, columns, owners, table

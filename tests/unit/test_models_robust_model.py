@@ -16,11 +16,11 @@ from flute.algorithms.design import design_for
 from flute.algorithms.linear import LinearScorer
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
-from flute.defaults.linear_models import ROBUST_FRACTION_BITS
+from flute.defaults.models.linear_models import ROBUST_FRACTION_BITS
 from flute.errors import MisuseError, StudyFileError
-from flute.models.median import middle
-from flute.models.own_fit import own_fit
-from flute.models.robust_model import RobustModel, RobustModelAlgorithm, ballot, prior
+from flute.models.robust.median import middle
+from flute.models.robust.model import RobustModel, RobustModelAlgorithm, ballot, prior
+from flute.models.robust.own_fit import own_fit
 from flute.mpc.party import Party
 from flute.mpc.steps import Step
 from support.mpc_parties import compute

@@ -14,8 +14,8 @@ from sklearn.svm import LinearSVC
 from flute.algorithms.contract import Evaluate, StudyVariable
 from flute.data.variables import Array, Variable
 from flute.errors import StudyFileError
-from flute.models.kernel import Kernel, columns, random_features
-from flute.models.svm import SupportVectors, SvmScorer
+from flute.models.machines.kernel import Kernel, columns, random_features
+from flute.models.machines.svm import SupportVectors, SvmScorer
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 

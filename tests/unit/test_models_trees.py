@@ -14,8 +14,8 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import MisuseError, StudyFileError
 from flute.models.features import codes, cuts_for, features_for
-from flute.models.histograms import places, read_splits
-from flute.models.trees import DecisionTree, TreeScorer
+from flute.models.trees.histograms import places, read_splits
+from flute.models.trees.tree import DecisionTree, TreeScorer
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from flute.algorithms.contract import Setting, StudyVariable
 from flute.data.variables import Array, Variable
 from flute.errors import StudyFileError
-from flute.models.boosting import BoostingScorer, GradientBoosting
 from flute.models.features import codes, features_for
+from flute.models.trees.boosting import BoostingScorer, GradientBoosting
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting, spread
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from flute.algorithms.contract import Spec, StepShape, StudyVariable
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
-from flute.models.boosting import GradientBoosting
-from flute.models.forest import RandomForest
-from flute.models.svm import SupportVectors
-from flute.models.trees import DecisionTree
+from flute.models.machines.svm import SupportVectors
+from flute.models.trees.boosting import GradientBoosting
+from flute.models.trees.forest import RandomForest
+from flute.models.trees.tree import DecisionTree
 from flute.questions.registry import algorithm_for
 from support.sums import dataset, setting
 

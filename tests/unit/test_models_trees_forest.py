@@ -12,9 +12,9 @@ from flute.algorithms.contract import Evaluate, Opened, StudyVariable
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import StudyFileError
-from flute.models import private_forest
 from flute.models.features import codes, features_for
-from flute.models.forest import ForestScorer, RandomForest, _weights
+from flute.models.trees import private_forest
+from flute.models.trees.forest import ForestScorer, RandomForest, _weights
 from flute.questions.registry import algorithm_for
 from support.sums import Privacy, dataset, run, setting
 

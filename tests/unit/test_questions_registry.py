@@ -97,10 +97,10 @@ def test_the_code_digest_sees_a_changed_byte_a_renamed_and_an_added_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = Path(str(files("flute")))
-    for room in code._ROOMS:
-        (tmp_path / room).mkdir()
-        for module in (package / room).glob("*.py"):
-            (tmp_path / room / module.name).write_bytes(module.read_bytes())
+    for module in (m for room in code._ROOMS for m in (package / room).rglob("*.py")):
+        copy = tmp_path / module.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(module.read_bytes())
     installed, now = code_digest(), code_digest.__wrapped__
     monkeypatch.setattr(code, "files", lambda _: tmp_path)
     assert now() == installed

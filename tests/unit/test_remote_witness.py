@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flute.errors import LedgerError
-from flute.ledger.heads import read_head_line, write_head_line
+from flute.ledger.journals.heads import read_head_line, write_head_line
 from flute.messages.answer import Refused
 from flute.messages.envelope import bodies, open_envelope
 from flute.messages.question import RosterFiles

@@ -12,14 +12,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flute.report import answers as sections
-from flute.report.answers import answer_sections
-from flute.report.intervals import IntervalPanel, IntervalRow, Reading, interval_panels
+from flute.report.charts.intervals import IntervalPanel, IntervalRow, Reading, interval_panels
+from flute.report.charts.svg import Axis
 from flute.report.page import page_of
 from flute.report.reading import mapping
 from flute.report.render import render_html
-from flute.report.shown import Answer
-from flute.report.svg import Axis
+from flute.report.sections import answers as sections
+from flute.report.sections.answers import answer_sections
+from flute.report.sections.shown import Answer
 from support.html_page import Page
 from unit.report_answers import released, report_of
 from unit.test_report_charts import drawings, outside, overlapping

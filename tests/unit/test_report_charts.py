@@ -9,14 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flute.report.bars import BudgetBar, budget_bars, flat_bars
-from flute.report.charts import Curve, curves_chart, percent_axis
+from flute.report.charts.bars import BudgetBar, budget_bars, flat_bars
+from flute.report.charts.curves import Curve, curves_chart, percent_axis
+from flute.report.charts.forest import ForestRow, Ratio, forest
+from flute.report.charts.svg import CHAR, fitted, nice_ticks, tag, wrapped
 from flute.report.cohorts import cohorts
-from flute.report.forest import ForestRow, Ratio, forest
 from flute.report.model import Report, StudyReport
 from flute.report.numbers import decimal
 from flute.report.render import render_html
-from flute.report.svg import CHAR, fitted, nice_ticks, tag, wrapped
 from unit.report_sample import sample
 
 SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)

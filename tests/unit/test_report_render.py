@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from flute.report.charts.svg import SMALL, WIDTH
 from flute.report.model import Budget, Command, HubReport, Report, Row, StepTime, StudyReport, TrafficRow
 from flute.report.render import render_html
-from flute.report.svg import SMALL, WIDTH
 from support.html_page import Page
 from unit.report_sample import sample
 

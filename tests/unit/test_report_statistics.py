@@ -9,7 +9,7 @@ import pytest
 from flute.report.model import Report, StudyReport
 from flute.report.page import page_of
 from flute.report.render import render_html
-from flute.report.statistics import statistics_tables
+from flute.report.sections.statistics import statistics_tables
 
 AGE = {"label": "Age", "unit": "a", "quantiles": {"25": 53.04, "50": 60.05}, "grid_step": 0.09}
 TEST = {"test": "Kruskal-Wallis", "statistic": 104.634, "degrees_of_freedom": 1, "p": 1.4e-24, "groups": {"0": 1443}}

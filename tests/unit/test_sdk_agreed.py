@@ -14,9 +14,9 @@ import flute.sdk as flute
 from flute.catalogue.entry import Entry
 from flute.data.variables import Variable
 from flute.errors import MisuseError
-from flute.sdk.agreed import approvals
-from flute.sdk.budget import StudyBudget
-from flute.sdk.catalogue import Catalogue
+from flute.sdk.budgets.budget import StudyBudget
+from flute.sdk.hubs.agreed import approvals
+from flute.sdk.hubs.catalogue import Catalogue
 from flute.sdk.place import Account
 from flute.sdk.progress import line, status_page
 from flute.study.agreement import agreement_digest, write_agreement

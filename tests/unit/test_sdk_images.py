@@ -13,7 +13,7 @@ import flute.sdk as flute
 from flute.errors import MisuseError
 from flute.intake.flat import read_csv
 from flute.intake.snapshot import SnapshotSource, write_rows
-from flute.sdk.records import as_files
+from flute.sdk.places.records import as_files
 from flute.study.agreement import Agreement
 from support.networks_of_images import DIGITS, agreement_over
 

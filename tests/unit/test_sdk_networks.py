@@ -19,7 +19,7 @@ import flute.sdk as flute  # noqa: E402
 from flute.deep.build import build, load  # noqa: E402
 from flute.deep.sizes import sized  # noqa: E402
 from flute.errors import MisuseError, StudyFileError  # noqa: E402
-from flute.sdk.own_network import read_network  # noqa: E402
+from flute.sdk.networks.own_network import read_network  # noqa: E402
 
 N = 24
 VARIABLES = flute.Variables(

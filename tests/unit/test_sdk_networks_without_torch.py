@@ -11,7 +11,7 @@ import pytest
 import flute.sdk as flute
 from flute.deep.spec import Training
 from flute.errors import MisuseError
-from flute.sdk.networks import LAYERS
+from flute.sdk.networks.estimator import LAYERS
 
 
 @pytest.fixture(autouse=True)

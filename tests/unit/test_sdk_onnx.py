@@ -20,10 +20,10 @@ from flute.deep.layers import Activation, Conv, Dense, Dropout, GlobalMean, Join
 from flute.deep.sizes import sized
 from flute.deep.start import start_weights
 from flute.deep.weights import named_weights, write_weights
-from flute.defaults.own_networks import MAX_GRAPH_OPERATORS
+from flute.defaults.models.own_networks import MAX_GRAPH_OPERATORS
 from flute.errors import MisuseError
-from flute.sdk.onnx.network import BroughtNetwork, read_onnx
-from flute.sdk.onnx.writing import written
+from flute.sdk.networks.onnx.network import BroughtNetwork, read_onnx
+from flute.sdk.networks.onnx.writing import written
 from support.onnx_graphs import Graph, numbers, small
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "onnx"

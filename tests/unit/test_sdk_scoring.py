@@ -11,7 +11,7 @@ from flute.algorithms.contract import LogisticRegression, StudyVariable
 from flute.algorithms.linear import LogisticRegressionAlgorithm
 from flute.data.variables import Variable
 from flute.errors import MisuseError, NotPossible
-from flute.sdk.scoring import risks
+from flute.sdk.results.scoring import risks
 from support.sums import setting
 
 USED = [StudyVariable(Variable("age", "number", 20, 100)), StudyVariable(Variable("ill", "binary"))]

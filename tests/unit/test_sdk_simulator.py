@@ -14,7 +14,7 @@ from scipy.stats import chi2
 
 import flute.sdk as flute
 from flute.errors import BudgetExceeded, MisuseError, StudyFileError
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from support.heart import EXAMPLE, PREDICTORS, design, pooled
 
 ALPHA = 1e-6

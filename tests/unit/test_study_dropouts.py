@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from flute.coordinator import turns
-from flute.coordinator.results import study_release, summed_hubs
+from flute.coordinator.doors.results import study_release, summed_hubs
 from flute.errors import Equivocation, NotPossible, StudyFileError
 from flute.messages.answer import MaskedAnswer
 from flute.messages.question import EchoesSaid, SecureQuestion, SurvivorsSaid, TicketCall
 from flute.study.agreement import Agreement, PlanChoice
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from flute.study.protection import prices
 from support.inprocess import InProcessFederation
 from support.studies import DESCRIBE, EXACT, MODEL, study, under_plan

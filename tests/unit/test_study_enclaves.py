@@ -17,7 +17,7 @@ import pytest
 from flute.aggregator.desk import Desk
 from flute.attestation.collateral import write_collateral
 from flute.attestation.policy import write_policy
-from flute.coordinator.aggregators import Aggregators, Door
+from flute.coordinator.plans.aggregators import Aggregators, Door
 from flute.coordinator.runs import Runner
 from flute.enclaves.context import policy_digest, policy_name
 from flute.ledger import audit

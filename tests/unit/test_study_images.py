@@ -7,8 +7,8 @@ import pytest
 from flute.data.variables import Variable
 from flute.errors import StudyFileError
 from flute.study.agreement import Agreement
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
 from support.studies import study_text
 
 MRI = "  mri: {kind: image, shape: [1, 4, 4], range: [0, 16]}\n"

@@ -13,8 +13,8 @@ import pytest
 from tests.unit.test_study_enclaves import HUBS, NAMES, SNP, charged, federation, planned
 
 from flute.coordinator import turns
+from flute.coordinator.plans.split import SplitRounds
 from flute.coordinator.runs import Runner
-from flute.coordinator.split import SplitRounds
 from flute.errors import PeerUnreachable, ProtocolAbortedError, StudyFileError
 from flute.hub.service import HubService
 from flute.ledger import audit
@@ -22,7 +22,7 @@ from flute.messages.answer import Refused, SplitAnswer
 from flute.messages.enclave import AggregatorCall, EnclaveDuty, EnclaveFinish
 from flute.messages.question import EchoesSaid, SecureQuestion, SplitQuestion, SurvivorsSaid
 from flute.study.agreement import Agreement, PlanChoice
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from support.inprocess import InProcessFederation
 from support.studies import under_plan
 

@@ -11,7 +11,7 @@ from flute.defaults.rounds import NARROW_FRACTION_BITS
 from flute.errors import MisuseError
 from flute.study import protection
 from flute.study.agreement import Agreement
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from flute.study.protection import RAND_SIZE, Price, cover, prices, uncover
 from support.studies import study_text
 

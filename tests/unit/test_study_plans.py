@@ -10,17 +10,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from flute.coordinator import relay, turns
-from flute.coordinator.relay import TalkRelay
+from flute.coordinator import turns
+from flute.coordinator.plans import relay
+from flute.coordinator.plans.relay import TalkRelay
 from flute.errors import StudyFileError
+from flute.hub.doors.status import study_view
 from flute.hub.service import HubService
-from flute.hub.status import study_view
 from flute.ledger import audit
 from flute.messages.answer import Refused
 from flute.messages.question import EncryptedQuestion, JointQuestion, OpeningCall
 from flute.messages.talk import Heard
 from flute.study.agreement import Agreement, PlanChoice
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from support.inprocess import InProcessFederation
 from support.studies import DESCRIBE, EXACT, study, under_plan
 

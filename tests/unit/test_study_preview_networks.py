@@ -12,7 +12,7 @@ from flute.algorithms.even_points import even_points
 from flute.algorithms.made_up import Assumed
 from flute.deep.spec import NeuralNetwork
 from flute.study.agreement import Agreement
-from flute.study.file import read_study_file
+from flute.study.files.file import read_study_file
 from flute.study.preview import Foreseen, preview
 from flute.study.stand_ins import without_networks
 from support.networks_of_images import TEXT

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from flute.coordinator import turns
-from flute.coordinator.results import study_release, study_status
+from flute.coordinator.doors.results import study_release, study_status
 from flute.coordinator.runs import Runner
 from flute.errors import NoConsent, StudyFileError, TooFewHubs, WrongStudy
 from flute.messages.question import SecureQuestion, TicketCall
 from flute.questions.code import code_digest
 from flute.study.agreement import Agreement, PlanChoice, agreement_digest, read_agreement, write_agreement
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
+from flute.study.plans.quorum import among
+from flute.study.plans.sides import group_terms
 from flute.study.protection import prices, sharers
-from flute.study.quorum import among
-from flute.study.sides import group_terms
 from support.inprocess import InProcessFederation, make_roster
 from support.studies import DESCRIBE, EXACT, MODEL, study, study_text, under_plan
 

@@ -10,8 +10,8 @@ import statsmodels.api as sm
 
 from flute.errors import ExactNotAllowed
 from flute.hub.store import HubPolicy
-from flute.ledger.budget import Level
-from flute.ledger.journal import verify
+from flute.ledger.budgets.budget import Level
+from flute.ledger.journals.journal import verify
 from flute.study.protection import hub_epsilon, study_budget
 from support.inprocess import InProcessFederation
 from support.studies import DESCRIBE, EVALUATE, EXACT, MODEL, PRIVATE, private_model, study

@@ -7,7 +7,7 @@ import pytest
 from flute.dp.events import Onlooker
 from flute.study.agreement import Agreement
 from flute.study.cautions import cautions
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from flute.study.protection import sights
 from support.studies import DESCRIBE, EXACT, MODEL, private_model, study
 

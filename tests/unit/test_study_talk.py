@@ -7,11 +7,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from flute.coordinator.relay import TalkRelay
+from flute.coordinator.plans.relay import TalkRelay
 from flute.defaults.talk import MAX_BOX_BYTES
 from flute.errors import BadSignature, Equivocation, FluteError, Malformed, MisuseError, OutOfOrder
 from flute.messages.talk import Heard, Hello, Said
-from flute.study.talk import Ended, Program, Talk, session_digest
+from flute.study.plans.talk import Ended, Program, Talk, session_digest
 from support.parties import Party
 
 HUBS = ("east", "north", "west")

@@ -10,8 +10,8 @@ from lifelines.utils import concordance_index
 
 from flute.errors import MisuseError, StudyFileError
 from flute.questions.registry import algorithm_for
-from flute.summaries.concordance import Concordance
-from flute.summaries.cox import Cox
+from flute.summaries.survival.concordance import Concordance
+from flute.summaries.survival.cox import Cox
 from support.summary_cases import HUBS, VARIABLES, asked, cohort, hubs_of, on_grid
 from support.sums import Privacy, dataset, run, setting
 

@@ -14,7 +14,7 @@ from statsmodels.duration.hazard_regression import PHReg
 from flute.algorithms.contract import Opened, StudyVariable
 from flute.errors import StudyFileError
 from flute.questions.registry import algorithm_for
-from flute.summaries.cox import Cox
+from flute.summaries.survival.cox import Cox
 from support.summary_cases import HUBS, VARIABLES, asked, cohort, on_grid
 from support.sums import dataset, setting
 

@@ -13,8 +13,8 @@ from statsmodels.duration.hazard_regression import PHReg
 
 from flute.algorithms.contract import Ask, Opened
 from flute.questions.registry import algorithm_for
-from flute.summaries.cox import Cox
-from flute.summaries.private_cox_rows import ScoreAsked, read_score, score_size, scored
+from flute.summaries.survival.cox import Cox
+from flute.summaries.survival.private_cox_rows import ScoreAsked, read_score, score_size, scored
 from support.hazard_cohorts import RATIOS, SPEC, VARIABLES, cohort, columns, fitted
 from support.summary_cases import asked
 from support.summary_cases import cohort as mixed_cohort

@@ -16,8 +16,8 @@ from flute.algorithms.prefix import Counts
 from flute.data.variables import Array
 from flute.errors import StudyFileError
 from flute.questions.registry import algorithm_for
-from flute.summaries.life_tables import Life, curve_of
-from flute.summaries.survival import Survival
+from flute.summaries.survival.curves import Survival
+from flute.summaries.survival.life_tables import Life, curve_of
 from support.summary_cases import HUBS, LEVELS, VARIABLES, asked, cohort, on_grid
 from support.sums import dataset, setting
 

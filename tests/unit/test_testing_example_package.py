@@ -14,8 +14,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "write-an-algor
 ASKED = """
 from flute.questions.registry import REGISTRY
 from flute.questions.code import code_digest
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
 from support.studies import study_text
 import flute_share
 assert flute_share.Share in REGISTRY, "the entry point registers it"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from flute.aggregation.plan import PLANS
 from flute.algorithms.contract import Describe
 from flute.cli.app import commands
-from flute.models.robust_model import RobustModel
+from flute.models.robust.model import RobustModel
 from flute.study.agreement import PlanChoice, Question
 from flute.study.cautions import cautions
 from flute.study.threats import ENCLAVES, PARTIES, guarantees, guarantees_digest, outvotes

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from flute.cli.view import APP
+from flute.cli.records.view import APP
 from flute.errors import FluteError
 from support.fhir_server import sekmet_server
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flute.messages.enclave import EnclaveDuty, EnclaveTerms
 from flute.study.agreement import agreement_digest, check_agreement_signature, read_agreement
-from flute.study.enclaved import terms_of
+from flute.study.plans.enclaved import terms_of
 from flute.trust.roster import Roster, read_content
 
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from flute.attestation.policy import AppraisalPolicy, TpmPolicy
-from flute.attestation.tpm import TpmBundle
+from flute.attestation.tcg.tpm import TpmBundle
 from flute.defaults.enclaves import MAX_TOOL_OUTPUT_BYTES, MEASURED_REGISTER, TOOL_TIMEOUT_S
 from flute.defaults.evidence import MAX_COLLATERAL_BYTES, MAX_EVIDENCE_BYTES
 from flute.errors import MalformedEvidence, UntrustedEvidence

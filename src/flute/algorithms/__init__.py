@@ -1,0 +1,1 @@
+"""What an algorithm is, and what algorithms share: design matrices, prefix sums, scores, evaluation."""

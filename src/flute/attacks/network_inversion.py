@@ -34,13 +34,14 @@ from flute.data.variables import Array, Variable
 from flute.deep.build import build, unflatten
 from flute.deep.inputs import network_design, network_scaling, shapes, sized_for
 from flute.deep.layers import Dense, Join
-from flute.deep.private_coordinates import Entry, entries
-from flute.deep.private_inputs import InputShape, Picture, picture_of
-from flute.deep.private_reference import Reference
+from flute.deep.private.coordinates import Entry, entries
+from flute.deep.private.inputs import InputShape, Picture, picture_of
+from flute.deep.private.reference import Reference
 from flute.deep.server import HEAD
 from flute.deep.sizes import LAST
 from flute.deep.spec import NeuralNetwork
 from flute.defaults.attacks import FIELD_TOLERANCE
+from flute.defaults.models.private_networks import BIAS_UNIT, INPUT_UNIT, TYPICAL_CLIP
 from flute.defaults.network_attacks import (
     FOUND,
     INVERSION_STARTS,
@@ -51,7 +52,6 @@ from flute.defaults.network_attacks import (
     SMOOTH,
     UNROLLED,
 )
-from flute.defaults.private_networks import BIAS_UNIT, INPUT_UNIT, TYPICAL_CLIP
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Trained:
 
 
 class Row:
-    """Private mode: one patient's row of a later step, before it is clipped, as `deep.private` says."""
+    """Private mode: one patient's row of a later step, before it is clipped, as `deep.private.steps` says."""
 
     def __init__(self, network: Network, asked: Array) -> None:
         shape = InputShape(network.columns, network.image)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from flute.attestation.appraise_intel import appraise_sgx, appraise_tdx
+from flute.attestation.amd.appraise_snp import appraise_snp
+from flute.attestation.amd.snp_chain import VerifiedSnp
 from flute.attestation.appraise_others import appraise_cca, appraise_tpm
-from flute.attestation.appraise_snp import appraise_snp
-from flute.attestation.cca import VerifiedCca
+from flute.attestation.arm.cca import VerifiedCca
 from flute.attestation.checks import Checks
-from flute.attestation.dcap import VerifiedSgx, VerifiedTdx
 from flute.attestation.evidence import KINDS, MAKERS_OF, Kind
+from flute.attestation.intel.appraise_intel import appraise_sgx, appraise_tdx
+from flute.attestation.intel.dcap import VerifiedSgx, VerifiedTdx
 from flute.attestation.policy import AppraisalPolicy, Unchecked
-from flute.attestation.snp_chain import VerifiedSnp
-from flute.attestation.tpm import VerifiedTpm
+from flute.attestation.tcg.tpm import VerifiedTpm
 from flute.attestation.verify import VerifiedEvidence
 from flute.defaults.evidence import REPORT_DATA_BYTES
 from flute.errors import MisuseError, RejectedEvidence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from flute.attestation.cca import VerifiedCca
+from flute.attestation.arm.cca import VerifiedCca
 from flute.attestation.checks import Checks
 from flute.attestation.policy import CcaPolicy, TpmPolicy, Unchecked
-from flute.attestation.tpm import VerifiedTpm
+from flute.attestation.tcg.tpm import VerifiedTpm
 
 NOT_APPRAISED_CCA: Final = {
     "raw": "the bytes that were parsed",

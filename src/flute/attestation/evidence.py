@@ -13,10 +13,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from flute.attestation.cca import CcaToken, parse_cca
-from flute.attestation.dcap import SgxQuote, TdxQuote, looks_like_quote, parse_quote
-from flute.attestation.snp import REPORT_BYTES, SnpReport, parse_snp
-from flute.attestation.tpm import TpmQuote, parse_tpm
+from flute.attestation.amd.snp import REPORT_BYTES, SnpReport, parse_snp
+from flute.attestation.arm.cca import CcaToken, parse_cca
+from flute.attestation.intel.dcap import SgxQuote, TdxQuote, looks_like_quote, parse_quote
+from flute.attestation.tcg.tpm import TpmQuote, parse_tpm
 from flute.defaults.evidence import MAX_EVIDENCE_BYTES
 from flute.errors import MalformedEvidence
 

@@ -3,14 +3,14 @@ running safely enough, is `appraise`'s question: genuine evidence of an attacker
 
 from __future__ import annotations
 
-from flute.attestation.cca import CcaToken, VerifiedCca, verify_cca
+from flute.attestation.amd.snp import SnpReport
+from flute.attestation.amd.snp_chain import VerifiedSnp, verify_snp
+from flute.attestation.arm.cca import CcaToken, VerifiedCca, verify_cca
 from flute.attestation.collateral import CcaCollateral, Collateral, DcapCollateral, SnpCollateral, TpmCollateral
-from flute.attestation.dcap import SgxQuote, TdxQuote, VerifiedSgx, VerifiedTdx, verify_quote
 from flute.attestation.evidence import Evidence
+from flute.attestation.intel.dcap import SgxQuote, TdxQuote, VerifiedSgx, VerifiedTdx, verify_quote
 from flute.attestation.roots import MAKERS, Roots
-from flute.attestation.snp import SnpReport
-from flute.attestation.snp_chain import VerifiedSnp, verify_snp
-from flute.attestation.tpm import TpmQuote, VerifiedTpm, verify_tpm
+from flute.attestation.tcg.tpm import TpmQuote, VerifiedTpm, verify_tpm
 from flute.errors import UntrustedEvidence
 
 VerifiedEvidence = VerifiedSnp | VerifiedTdx | VerifiedSgx | VerifiedCca | VerifiedTpm

@@ -12,7 +12,7 @@ from flute.catalogue.entry import Category, Contact, Declaration, Described, Ent
 from flute.conformance.model import Coding
 from flute.data.variables import Variable
 from flute.errors import StudyFileError
-from flute.study.lines import Form, Lines, convert, line_of, parse
+from flute.study.files.lines import Form, Lines, convert, line_of, parse
 
 __all__ = ["Lines", "entry_variables", "read_declaration"]
 

@@ -14,18 +14,18 @@ from flute.cli.output import ERR
 from flute.errors import Answered, FluteError, MisuseError, StudyFileError
 
 _GROUPS: Final = {
-    "hub": ("hub", "APP"),
+    "hub": ("hub.app", "APP"),
     "coordinator": ("coordinator", "APP"),
     "study": ("study", "APP"),
     "local": ("local", "APP"),
-    "view": ("view", "APP"),
-    "data": ("data", "APP"),
+    "view": ("records.view", "APP"),
+    "data": ("records.data", "APP"),
     "model": ("model", "APP"),
     "roster": ("roster", "APP"),
     "person": ("roster", "PEOPLE"),
     "ledger": ("ledger", "LEDGER"),
     "audit": ("ledger", "AUDIT"),
-    "imaging": ("imaging", "APP"),
+    "imaging": ("records.imaging", "APP"),
     "simulate": ("pilot", "SIMULATE"),
     "evidence": ("evidence", "APP"),
     "aggregator": ("aggregator", "APP"),
@@ -34,8 +34,8 @@ _GROUPS: Final = {
 that a command takes."""
 _COMMANDS: Final = {
     "demo": ("pilot", "demo"),
-    "deidentify": ("deidentify", "deidentify"),
-    "anonymity": ("deidentify", "anonymity_report"),
+    "deidentify": ("records.deidentify", "deidentify"),
+    "anonymity": ("records.deidentify", "anonymity_report"),
     "requirements": ("requirements", "requirements"),
     "threats": ("threats", "threats"),
     "attack": ("attack", "attack"),

@@ -14,12 +14,12 @@ from rich.markup import escape
 
 from flute.attestation.policy import policy_of, write_policy
 from flute.cli.output import OUT, FormatOption, show
-from flute.coordinator.aggregators import AggregatorConfig
-from flute.coordinator.client import CoordinatorClient
-from flute.coordinator.enrolments import Enrolments
+from flute.coordinator.doors.client import CoordinatorClient
+from flute.coordinator.federation.enrolments import Enrolments
+from flute.coordinator.federation.rosterbook import RosterBook
+from flute.coordinator.federation.setup import init_coordinator, next_roster
 from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
-from flute.coordinator.rosterbook import RosterBook
-from flute.coordinator.setup import init_coordinator, next_roster
+from flute.coordinator.plans.aggregators import AggregatorConfig
 from flute.coordinator.store import open_store
 from flute.defaults import LOOPBACK, MIN_HUBS
 from flute.enclaves.context import policy_digest

@@ -11,13 +11,13 @@ from rich.markup import escape
 
 from flute.cli.output import OUT, FormatOption, show
 from flute.errors import MisuseError
-from flute.hub.client import HubClient
+from flute.hub.doors.client import HubClient
 from flute.hub.home import HubHome
 from flute.hub.store import Part
 from flute.ledger import audit
 from flute.ledger.charge import Place
-from flute.ledger.journal import JournalView, Position
-from flute.ledger.journal import verify as verify_journal
+from flute.ledger.journals.journal import JournalView, Position
+from flute.ledger.journals.journal import verify as verify_journal
 from flute.ledger.recount import recount
 from flute.primitives.keys import KEY_SIZE
 from flute.trust.keyfiles import load_party_keys

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from flute.cli.imaging import simulate_mri
 from flute.cli.output import OUT, FormatOption, show
+from flute.cli.records.imaging import simulate_mri
 from flute.pilot.simulate import MAX_PILOT_MEN, SimulatedHub, simulate, write_pilot
 from flute.pilot.tables import HUBS
 

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from flute.cli.output import OUT, FormatOption, show
-from flute.coordinator.client import CoordinatorClient
+from flute.coordinator.doors.client import CoordinatorClient
 from flute.errors import MisuseError
 from flute.hub.home import HubHome
 from flute.hub.setup import accept_roster, invitation_of, sign_roster

@@ -13,14 +13,14 @@ from rich.table import Column, Table
 
 from flute.algorithms.made_up import Assumed
 from flute.cli.output import OUT, FormatOption, print_json, show
-from flute.coordinator.client import CoordinatorClient
+from flute.coordinator.doors.client import CoordinatorClient
 from flute.dp.odds import odds_sentence
 from flute.errors import MisuseError, PeerUnreachable
 from flute.questions.code import code_digest
 from flute.study.agreement import Agreement
 from flute.study.cautions import cautions
-from flute.study.check import Checked, check_study
-from flute.study.file import MAX_FILE_BYTES, read_study_file
+from flute.study.files.check import Checked, check_study
+from flute.study.files.file import MAX_FILE_BYTES, read_study_file
 from flute.study.preview import Cheapest, Preview, cheapest, read_accuracy
 from flute.study.preview import preview as previewed
 from flute.study.protection import sights, study_budget

@@ -1,0 +1,1 @@
+"""The common model: its declaration, StructureDefinitions made from it, checks, units."""

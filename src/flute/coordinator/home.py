@@ -17,7 +17,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from flute.coordinator.aggregators import AggregatorConfig
+from flute.coordinator.plans.aggregators import AggregatorConfig
 from flute.defaults import MAX_AGGREGATORS, ROUND_TIMEOUT_S
 from flute.homes import private_folder, read_config, write_config
 from flute.messages.limits import Name

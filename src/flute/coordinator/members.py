@@ -2,7 +2,7 @@
 
 asked -> granted | denied                     while hubs decide
 asked -> absent                               the day by which they were to decide is over
-granted -> withdrawn | refused | away         later; the study goes on without them where `study.quorum` lets it
+granted -> withdrawn | refused | away         later; the study goes on without them where `study.plans.quorum` lets it
 No hub joins once it is settled who takes part.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from flute.coordinator.exchange import Exchange
+from flute.coordinator.plans.exchange import Exchange
 from flute.coordinator.rounds import Rounds, StudyRow
 from flute.messages.question import StudyClosed
 from flute.study.agreement import Agreement
-from flute.study.check import checked_agreement
-from flute.study.quorum import GRANTED, LEFT, UNDECIDED, among, goes_on, settled
+from flute.study.files.check import checked_agreement
+from flute.study.plans.quorum import GRANTED, LEFT, UNDECIDED, among, goes_on, settled
 
 
 class Members:

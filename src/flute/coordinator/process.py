@@ -9,13 +9,13 @@ from pathlib import Path
 
 import uvicorn
 
-from flute.coordinator.aggregators import doors_of
-from flute.coordinator.api import make_api
 from flute.coordinator.desk import Desk
-from flute.coordinator.enrolments import Enrolments
+from flute.coordinator.doors.api import make_api
+from flute.coordinator.federation.enrolments import Enrolments
+from flute.coordinator.federation.rosterbook import RosterBook
 from flute.coordinator.home import CoordinatorHome
 from flute.coordinator.listings import Listings
-from flute.coordinator.rosterbook import RosterBook
+from flute.coordinator.plans.aggregators import doors_of
 from flute.coordinator.rounds import Rounds
 from flute.coordinator.runs import Runner
 from flute.coordinator.store import open_store

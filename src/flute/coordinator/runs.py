@@ -27,29 +27,29 @@ from msgspec import UNSET
 
 from flute.algorithms.contract import Finished
 from flute.algorithms.contract import Opened as OpenedTotal
-from flute.coordinator.aggregators import Aggregators
 from flute.coordinator.desk import Desk
-from flute.coordinator.exchange import Exchange
 from flute.coordinator.inquiries import Inquiries
 from flute.coordinator.keeping import lighter_answer, lighter_envelope
 from flute.coordinator.members import Members
+from flute.coordinator.plans.aggregators import Aggregators
+from flute.coordinator.plans.exchange import Exchange
 from flute.coordinator.rounds import ACTIVE, MessageRow, RoundRow, Rounds, StudyRow
 from flute.coordinator.turns import Charged
 from flute.defaults import ROUND_ATTEMPTS, ROUND_TIMEOUT_S
 from flute.errors import BadMessageError, FluteError, NotInRoster, ProtocolAbortedError, WrongStudy
-from flute.ledger.heads import read_head_line
+from flute.ledger.journals.heads import read_head_line
 from flute.messages.accounts import AccountsTold
 from flute.messages.answer import Consent, JointTotal, KeyReady, MaskedAnswer, Refused, TicketGiven
 from flute.messages.envelope import Opened
 from flute.messages.numbers import read_numbers, write_numbers
 from flute.messages.question import Proposal
 from flute.messages.talk import Said
-from flute.study import sides
 from flute.study.agreement import Agreement
-from flute.study.check import checked_agreement
+from flute.study.files.check import checked_agreement
+from flute.study.plans import sides
+from flute.study.plans.quorum import GRANTED, LEFT, UNDECIDED, missing
 from flute.study.program import Track, next_step, tracks
 from flute.study.protection import uncover
-from flute.study.quorum import GRANTED, LEFT, UNDECIDED, missing
 
 LOG = logging.getLogger("flute.coordinator")
 PROPOSE_AGAIN_S: Final = 30.0

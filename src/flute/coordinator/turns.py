@@ -25,7 +25,7 @@ from flute.messages.envelope import kind_of
 from flute.messages.question import RoundClosed
 from flute.questions.registry import algorithm_for
 from flute.study.agreement import Agreement
-from flute.study.check import checked_agreement
+from flute.study.files.check import checked_agreement
 from flute.study.protection import uncover
 from flute.study.release import total_digest
 

@@ -12,7 +12,7 @@ from flute.data.variables import Variable
 class RecordSource(Protocol):
     """A frozen table of one row per patient, opened for named variables only.
 
-    The gate never touches it; `hub.round` opens it after a reservation is on disk.
+    The gate never touches it; `hub.rounds.round` opens it after a reservation is on disk.
     """
 
     @property

@@ -28,7 +28,7 @@ from flute.data.variables import Array, Variable
 from flute.deep.parameter import Shape
 from flute.deep.sizes import Sized, sized
 from flute.deep.spec import NeuralNetwork
-from flute.defaults.deep import INPUT_REACH
+from flute.defaults.models.deep import INPUT_REACH
 from flute.errors import StudyFileError
 
 Floats = NDArray[np.float32]

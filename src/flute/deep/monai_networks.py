@@ -21,7 +21,7 @@ import msgspec
 
 from flute.deep.layers import Monai
 from flute.deep.parameter import Parameter, Shape
-from flute.defaults.deep import MAX_WEIGHTS, MONAI_LARGEST_ARGUMENT
+from flute.defaults.models.deep import MAX_WEIGHTS, MONAI_LARGEST_ARGUMENT
 from flute.errors import StudyFileError
 
 _DENSE: Final = frozenset({"init_features", "growth_rate", "block_config", "bn_size", "act", "norm", "dropout_prob"})

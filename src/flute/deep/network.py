@@ -21,13 +21,13 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.deep.inputs import chosen, inputs, network_design, network_scaling, shapes, sized_for
 from flute.deep.layers import Monai
-from flute.deep.private import private_blocks, private_check, private_expected, private_next, private_outline
+from flute.deep.private.steps import private_blocks, private_check, private_expected, private_next, private_outline
 from flute.deep.server import asked_size, next_asked, opened_round, vector_size
 from flute.deep.sizes import Sized
 from flute.deep.spec import NeuralNetwork
 from flute.deep.start import start_weights
 from flute.deep.weights import write_weights
-from flute.defaults.deep import MAX_BATCH_NUMBERS, MAX_WEIGHTS
+from flute.defaults.models.deep import MAX_BATCH_NUMBERS, MAX_WEIGHTS
 from flute.errors import MisuseError, NotPossible, StudyFileError
 from flute.messages.numbers import nearest_narrow
 

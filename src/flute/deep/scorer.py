@@ -14,7 +14,7 @@ from flute.data.dataset import Dataset
 from flute.data.variables import Array
 from flute.deep.inputs import scored, shapes, sized_for
 from flute.deep.weights import read_weights
-from flute.defaults.deep import SCORED_AT_ONCE
+from flute.defaults.models.deep import SCORED_AT_ONCE
 from flute.errors import BadMessageError, MisuseError
 
 

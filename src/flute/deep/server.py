@@ -21,7 +21,7 @@ from flute.algorithms.design import Mask
 from flute.data.variables import Array
 from flute.deep.parameter import Parameter
 from flute.deep.spec import Training
-from flute.defaults.deep import ADAM_DECAYS, ADAM_FLOOR, ADAM_RATE, CHANGE_BOUND, GRADIENT_BOUND, LOSS_CAP
+from flute.defaults.models.deep import ADAM_DECAYS, ADAM_FLOOR, ADAM_RATE, CHANGE_BOUND, GRADIENT_BOUND, LOSS_CAP
 
 HEAD = 2
 """Numbers of a round's vector before the change of the weights."""

@@ -25,7 +25,7 @@ from flute.deep.layers import (
     Residual,
 )
 from flute.deep.parameter import Parameter, Shape
-from flute.defaults.deep import MAX_NESTED, MAX_NETWORK_NUMBERS, MAX_WEIGHTS
+from flute.defaults.models.deep import MAX_NESTED, MAX_NETWORK_NUMBERS, MAX_WEIGHTS
 from flute.errors import StudyFileError
 
 LAST = "last"

@@ -25,7 +25,7 @@ from flute.deep.parameter import Parameter, Shape
 from flute.deep.server import trained_mask
 from flute.deep.sizes import Sized
 from flute.deep.spec import NeuralNetwork, Training
-from flute.defaults.deep import CHANGE_BOUND, GRADIENT_BOUND, LOSS_CAP
+from flute.defaults.models.deep import CHANGE_BOUND, GRADIENT_BOUND, LOSS_CAP
 from flute.primitives.keys import digest
 from flute.primitives.prg import keystream
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from flute.data.variables import Array
 from flute.deep.parameter import Parameter
-from flute.defaults.deep import MAX_WEIGHTS, MAX_WEIGHTS_HEADER_BYTES
+from flute.defaults.models.deep import MAX_WEIGHTS, MAX_WEIGHTS_HEADER_BYTES
 from flute.errors import Malformed, MisuseError, TooLarge
 
 _LENGTH: Final = struct.Struct("<Q")

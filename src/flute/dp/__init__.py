@@ -1,0 +1,1 @@
+"""Bounds per patient, rounding, noise, accounting."""

@@ -1,0 +1,1 @@
+"""Sums split among enclaves: shares out, checks, totals in."""

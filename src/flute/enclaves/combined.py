@@ -9,7 +9,7 @@ a single vector, and no vector is there to open, only a sum over all hubs.
 The order: message 1 of `secagg` is made by `aggregation.member`, but does not leave; `split_words` takes its vector.
 Nor does its signed hash leave: whoever knew the masks could try out answers by it, which an honest enclave is there
 to prevent. What a hub put in is signed all the same, as its list of boxes, and the round among enclaves is bound to
-message 0 of the masks (`study.enclaved.split_digest`). Then survivors (all hubs), echo, shares;
+message 0 of the masks (`study.plans.enclaved.split_digest`). Then survivors (all hubs), echo, shares;
 `collector.total_words` gives `words` here.
 """
 

@@ -1,0 +1,1 @@
+"""The hub's read-only FHIR face: a process of its own, without keys."""

@@ -9,8 +9,8 @@ import msgspec
 from flute.errors import Malformed
 from flute.face.app import Read
 from flute.face.process import Held
-from flute.hub.catalogue_door import DATASETS, READS
-from flute.hub.client import HubClient
+from flute.hub.doors.catalogue import DATASETS, READS
+from flute.hub.doors.client import HubClient
 
 
 class FaceDoor(HubClient):

@@ -1,0 +1,1 @@
+"""FHIRPath, parsed and compiled."""

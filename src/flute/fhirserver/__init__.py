@@ -1,0 +1,1 @@
+"""FHIR servers as sources: searches, bulk export, signing in."""

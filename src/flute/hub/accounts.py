@@ -17,8 +17,8 @@ from flute.defaults.accounts import PICO
 from flute.errors import BadSignature, Stale, WrongStudy
 from flute.hub.parts import NO_DIGEST, Parts
 from flute.hub.store import StudyEntry
-from flute.ledger.budget import Level, Standing
-from flute.ledger.entries import PersonAct
+from flute.ledger.budgets.budget import Level, Standing
+from flute.ledger.lines.entries import PersonAct
 from flute.messages.accounts import (
     AccountsCall,
     AccountsTold,

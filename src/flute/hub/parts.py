@@ -13,18 +13,18 @@ from flute.attestation.roots import MAKERS, Roots
 from flute.data.source import RecordSource
 from flute.hub.store import HubStore, StudyEntry
 from flute.hub.trusted import Trust
-from flute.ledger.budget import Ledger
-from flute.ledger.journal import Journal
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.journals.journal import Journal
 from flute.messages.answer import Consent
 from flute.messages.channel import Channel
 from flute.messages.envelope import ID_SIZE, write_envelope
 from flute.messages.question import JointQuestion
 from flute.primitives.keys import AgreementKey, SigningKey
 from flute.study.agreement import read_agreement
-from flute.study.encrypted import EncryptedSide
-from flute.study.jointly import Vector, Work, joint_talk
-from flute.study.sides import HubSide
-from flute.study.talk import Talk
+from flute.study.plans.encrypted import EncryptedSide
+from flute.study.plans.jointly import Vector, Work, joint_talk
+from flute.study.plans.sides import HubSide
+from flute.study.plans.talk import Talk
 
 COORDINATOR = "coordinator"
 NO_DIGEST = bytes(32)

@@ -12,20 +12,20 @@ import uvicorn
 import flute
 from flute.defaults import DOOR_STOP_S
 from flute.homes import private_socket
-from flute.hub.catalogue import Catalogue
-from flute.hub.data import open_data
-from flute.hub.door import make_door
-from flute.hub.gate import hub_ceilings
+from flute.hub.decisions.steward import Steward
+from flute.hub.doors.door import make_door
 from flute.hub.home import HubHome
 from flute.hub.parts import Parts
+from flute.hub.records.catalogue import Catalogue
+from flute.hub.records.data import open_data
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.service import HubService
-from flute.hub.steward import Steward
 from flute.hub.store import HubStore
 from flute.hub.trusted import Trust
 from flute.hub.witness import open_journal
 from flute.intake.snapshot import SnapshotSource
-from flute.ledger.budget import Ledger
-from flute.ledger.entries import ServiceStarted
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.lines.entries import ServiceStarted
 from flute.messages.channel import Channel
 from flute.questions.code import code_digest
 from flute.transport.identity import load_kit

@@ -28,23 +28,23 @@ from flute.errors import (
     WrongStudy,
 )
 from flute.hub.accounts import accounts_told
-from flute.hub.consents import Consents
-from flute.hub.gate import Gate, release_id
+from flute.hub.decisions.consents import Consents
 from flute.hub.parts import COORDINATOR, NO_DIGEST, Parts
-from flute.hub.protocol import Protocol
-from flute.hub.stops import Stops
+from flute.hub.rounds.gate import Gate, release_id
+from flute.hub.rounds.protocol import Protocol
+from flute.hub.rounds.stops import Stops
 from flute.hub.store import StudyEntry
-from flute.ledger.budget import Outcome
-from flute.ledger.entries import (
+from flute.ledger.budgets.budget import Outcome
+from flute.ledger.journals.heads import parse_head
+from flute.ledger.lines.entries import (
     QuestionReceived,
     Released,
     Resent,
     RosterAccepted,
     StudyProposed,
 )
-from flute.ledger.entries import Refused as RefusedLine
-from flute.ledger.entries import StudyClosed as StudyClosedLine
-from flute.ledger.heads import parse_head
+from flute.ledger.lines.entries import Refused as RefusedLine
+from flute.ledger.lines.entries import StudyClosed as StudyClosedLine
 from flute.messages.accounts import AccountsCall
 from flute.messages.answer import Refused
 from flute.messages.channel import Delivery

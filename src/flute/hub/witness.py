@@ -13,13 +13,13 @@ from msgspec import Meta, Struct
 
 from flute.errors import LedgerError, MisuseError, NotPossible
 from flute.homes import read_config, write_config
-from flute.hub.gate import hub_ceilings
 from flute.hub.home import HubHome
+from flute.hub.rounds.gate import hub_ceilings
 from flute.hub.store import HubPolicy, HubStore, narrower, policy_digest
-from flute.ledger.entries import PolicySet
-from flute.ledger.journal import Journal
+from flute.ledger.journals.journal import Journal
+from flute.ledger.journals.witness import FileWitness
+from flute.ledger.lines.entries import PolicySet
 from flute.ledger.recovery import Recovered, recover
-from flute.ledger.witness import FileWitness
 from flute.primitives.keys import SigningKey
 
 _CONFIG: Final = "witness.json"

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from flute.errors import MisuseError, Unreachable
-from flute.imaging.dimse import DimseSource
-from flute.imaging.folder import FolderSource
 from flute.imaging.headers import Header, headers_of
 from flute.imaging.quality import Protocol, StudyQuality, judge
-from flute.imaging.source import FoundStudy, ImageSource, NotRead, Wanted
-from flute.imaging.web import WebSource
+from flute.imaging.sources.dimse import DimseSource
+from flute.imaging.sources.folder import FolderSource
+from flute.imaging.sources.source import FoundStudy, ImageSource, NotRead, Wanted
+from flute.imaging.sources.web import WebSource
 
 HARMLESS: Final = frozenset({"not-dicom", "directory", "instance-twice"})
 """Refusals after which a folder is still in order."""

@@ -22,7 +22,7 @@ from flute.imaging.headers import Header, headers_of, seconds_of
 from flute.imaging.linking import ClinicalRecord, Linked, Links, link
 from flute.imaging.quality import Protocol, StudyQuality, judge
 from flute.imaging.shelf import Shelf
-from flute.imaging.source import FoundStudy, ImageSource, NotRead, Wanted
+from flute.imaging.sources.source import FoundStudy, ImageSource, NotRead, Wanted
 
 
 class Clean(Port):

@@ -15,7 +15,7 @@ from datetime import date
 from typing import Any, Final, Literal
 
 from flute.fhirpath.references import reference_key
-from flute.imaging.source import FoundStudy, day_of
+from flute.imaging.sources.source import FoundStudy, day_of
 
 By = Literal["study-uid", "accession", "patient-id"]
 DAYS_APART: Final = 1

@@ -14,8 +14,8 @@ from typing import Literal
 from msgspec import Struct
 
 from flute.imaging.headers import Header
-from flute.imaging.series import Kind, Recognised, recognise
-from flute.imaging.stacks import Fault, Severity, stack_faults
+from flute.imaging.volumes.series import Kind, Recognised, recognise
+from flute.imaging.volumes.stacks import Fault, Severity, stack_faults
 
 __all__ = ["BPMRI", "MPMRI", "BRange", "Fault", "Limits", "Need", "Protocol", "Severity", "StudyQuality", "judge"]
 

@@ -22,7 +22,7 @@ from flute.errors import MisuseError
 from flute.homes import private_folder, write_private
 from flute.imaging.headers import Header
 from flute.imaging.quality import StudyQuality
-from flute.imaging.source import UID
+from flute.imaging.sources.source import UID
 
 _DOMAIN: Final = b"flute/images/v1/"
 _SCHEMA: Final = """

@@ -1,0 +1,1 @@
+"""From resources and tables to a frozen snapshot of one row per patient."""

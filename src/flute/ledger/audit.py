@@ -21,10 +21,10 @@ from msgspec import Struct
 
 from flute.defaults import MAX_JOURNAL_LINE_BYTES
 from flute.errors import LedgerError, Malformed
-from flute.ledger.chain import Head, Position, Row, Verified, check_chain, check_row, damaged_row
-from flute.ledger.entries import Entry, study_of
-from flute.ledger.heads import is_head_line, read_head_line, write_head_line
-from flute.ledger.journal import JournalView, Line
+from flute.ledger.journals.chain import Head, Position, Row, Verified, check_chain, check_row, damaged_row
+from flute.ledger.journals.heads import is_head_line, read_head_line, write_head_line
+from flute.ledger.journals.journal import JournalView, Line
+from flute.ledger.lines.entries import Entry, study_of
 
 _MAX_EXPORT_LINE: Final = 8 * MAX_JOURNAL_LINE_BYTES
 """Bytes as base64, and once more in readable form."""

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from flute.ledger.allotments import Allotment, level_of
 from flute.ledger.audit import export_rows, verify_export
-from flute.ledger.book import KINDS, Book
-from flute.ledger.budget import Ledger
-from flute.ledger.ceilings import Standing
-from flute.ledger.chain import Position, Verified
-from flute.ledger.entries import read_entry
+from flute.ledger.budgets.allotments import Allotment, level_of
+from flute.ledger.budgets.book import KINDS, Book
+from flute.ledger.budgets.budget import Ledger
+from flute.ledger.budgets.ceilings import Standing
+from flute.ledger.journals.chain import Position, Verified
+from flute.ledger.lines.entries import read_entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from flute.errors import JournalBroken, LedgerError, NotPossible
 from flute.ledger.audit import export_rows, verify_export
-from flute.ledger.budget_entries import JournalRecovered
-from flute.ledger.ceilings import Ceiling, Level
-from flute.ledger.chain import Head, Position
+from flute.ledger.budgets.ceilings import Ceiling, Level
 from flute.ledger.charge import Amount
-from flute.ledger.journal import Journal
-from flute.ledger.witness import Witness
+from flute.ledger.journals.chain import Head, Position
+from flute.ledger.journals.journal import Journal
+from flute.ledger.journals.witness import Witness
+from flute.ledger.lines.budget import JournalRecovered
 from flute.primitives.keys import SigningKey
 
 

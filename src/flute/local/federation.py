@@ -16,15 +16,15 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine
 
-from flute.coordinator.client import CoordinatorClient
-from flute.coordinator.enrolments import Enrolments
+from flute.coordinator.doors.client import CoordinatorClient
+from flute.coordinator.federation.enrolments import Enrolments
+from flute.coordinator.federation.rosterbook import RosterBook
+from flute.coordinator.federation.setup import init_coordinator, next_roster
 from flute.coordinator.home import CoordinatorConfig, CoordinatorHome
-from flute.coordinator.rosterbook import RosterBook
-from flute.coordinator.setup import init_coordinator, next_roster
 from flute.coordinator.store import open_store
 from flute.defaults import LOOPBACK
 from flute.errors import PeerUnreachable
-from flute.hub.client import HubClient
+from flute.hub.doors.client import HubClient
 from flute.hub.setup import accept_roster, ask_to_join, init_hub, sign_roster, take_admission
 from flute.local.processes import Service, free_port
 from flute.primitives.keys import KEY_SIZE

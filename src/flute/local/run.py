@@ -12,7 +12,7 @@ from flute.connectors.sources import Files
 from flute.data.variables import Variable
 from flute.defaults import DISCLOSURE_FLOOR
 from flute.errors import FluteError, MisuseError
-from flute.hub.plans import FlatTable, ImportPlan, Resources
+from flute.hub.records.plans import FlatTable, ImportPlan, Resources
 from flute.hub.store import HubPolicy
 from flute.intake.recipe import Recipe
 from flute.local.federation import LocalFederation

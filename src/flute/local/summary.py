@@ -28,7 +28,7 @@ from flute.report.model import (
     TrafficRow,
 )
 from flute.study.agreement import Agreement
-from flute.study.check import check_study
+from flute.study.files.check import check_study
 from flute.study.release import ReleaseReceipt
 from flute.study.threats import promised
 

@@ -1,6 +1,6 @@
 """What a hub may say to the coordinator: consent, sealed protocol parts, refusals. Nothing else leaves.
 
-Import of this module is closed to all but `hub.round`, `hub.service` and the coordinator
+Import of this module is closed to all but `hub.rounds.round`, `hub.service` and the coordinator
 (import-linter): records meet the wire in one file.
 """
 

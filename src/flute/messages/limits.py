@@ -19,7 +19,7 @@ Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 JournalHead = Annotated[bytes, Meta(max_length=512)]
-"""A signed head as `ledger.heads` writes it."""
+"""A signed head as `ledger.journals.heads` writes it."""
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Seconds = Annotated[int, Meta(ge=0, le=2**40)]
 """Unix time, whole seconds, UTC."""

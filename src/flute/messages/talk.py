@@ -5,7 +5,7 @@
     Heard   coordinator to hub   the boxes that the others sealed for it in the same step
 
 Every step has one message from every hub to every other one, so that what is sent when says nothing.
-`study.talk` gives them meaning.
+`study.plans.talk` gives them meaning.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What is learnt from sums: regression, trees, machines, and how well they do."""

@@ -1,0 +1,1 @@
+"""Computing on shares among hubs, of which a minority may cheat."""

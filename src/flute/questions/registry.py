@@ -38,23 +38,23 @@ from flute.deep.network import NeuralNetworkAlgorithm
 from flute.deep.scorer import NetworkScorer
 from flute.deep.spec import NeuralNetwork
 from flute.errors import MisuseError
-from flute.models.boosting import BoostingScorer, GradientBoosting, GradientBoostingAlgorithm
-from flute.models.crossval import CrossValidate, CrossValidateAlgorithm
-from flute.models.crossval_choice import ChooseModel, ChooseModelAlgorithm
-from flute.models.forest import ForestScorer, RandomForest, RandomForestAlgorithm
-from flute.models.glm import BinomialScorer, GeneralisedLinearModel, GeneralisedLinearModelAlgorithm
-from flute.models.imputation import ImputedRegression, ImputedRegressionAlgorithm
+from flute.models.imputation.chained import ImputedRegression, ImputedRegressionAlgorithm
+from flute.models.machines.svm import SupportVectors, SvmAlgorithm, SvmScorer
 from flute.models.own_step import OwnStep, OwnStepAlgorithm
-from flute.models.penalised import PenalisedRegression, PenalisedRegressionAlgorithm, PenalisedScorer
-from flute.models.robust_model import RobustModel, RobustModelAlgorithm
-from flute.models.svm import SupportVectors, SvmAlgorithm, SvmScorer
-from flute.models.trees import DecisionTree, DecisionTreeAlgorithm, TreeScorer
+from flute.models.regression.glm import BinomialScorer, GeneralisedLinearModel, GeneralisedLinearModelAlgorithm
+from flute.models.regression.penalised import PenalisedRegression, PenalisedRegressionAlgorithm, PenalisedScorer
+from flute.models.robust.model import RobustModel, RobustModelAlgorithm
+from flute.models.trees.boosting import BoostingScorer, GradientBoosting, GradientBoostingAlgorithm
+from flute.models.trees.forest import ForestScorer, RandomForest, RandomForestAlgorithm
+from flute.models.trees.tree import DecisionTree, DecisionTreeAlgorithm, TreeScorer
+from flute.models.validation.choice import ChooseModel, ChooseModelAlgorithm
+from flute.models.validation.crossval import CrossValidate, CrossValidateAlgorithm
 from flute.summaries.compare import Compare, CompareAlgorithm
-from flute.summaries.concordance import Concordance, ConcordanceAlgorithm
 from flute.summaries.correlation import Correlation, CorrelationAlgorithm
-from flute.summaries.cox import Cox, CoxAlgorithm
 from flute.summaries.cross_table import CrossTable, CrossTableAlgorithm
-from flute.summaries.survival import Survival, SurvivalAlgorithm
+from flute.summaries.survival.concordance import Concordance, ConcordanceAlgorithm
+from flute.summaries.survival.cox import Cox, CoxAlgorithm
+from flute.summaries.survival.curves import Survival, SurvivalAlgorithm
 from flute.summaries.table_one import TableOne, TableOneAlgorithm
 
 ENTRY_POINTS: Final = "flute.algorithms"

@@ -15,13 +15,13 @@ from flute.attacks import figures
 from flute.attacks.suite import ATTACKS, Judged, Verdict, attacked_question, interval, shown
 from flute.defaults.attacks import LEVEL
 from flute.report import texts
-from flute.report.charts import value_axis
-from flute.report.figures import Figure, Table, described
-from flute.report.intervals import IntervalPanel, IntervalRow, Reading, Tone, interval_panels
+from flute.report.charts.curves import value_axis
+from flute.report.charts.intervals import IntervalPanel, IntervalRow, Reading, Tone, interval_panels
+from flute.report.charts.svg import Axis, nice_ticks
 from flute.report.numbers import UNKNOWN, listed, plural, short, when
 from flute.report.page import Tile
 from flute.report.render import pages
-from flute.report.svg import Axis, nice_ticks
+from flute.report.sections.figures import Figure, Table, described
 from flute.study.agreement import Agreement
 
 _SERIES: Final = ("unprotected", "under this plan")

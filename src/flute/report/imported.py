@@ -15,11 +15,11 @@ from markupsafe import Markup
 from flute.cohort.drawing import flow_svg
 from flute.cohort.flow import Flow, flow_table
 from flute.deidentify.anonymity import AnonymityReport, as_text
-from flute.report.bars import flat_bars
-from flute.report.figures import Figure, Table
+from flute.report.charts.bars import flat_bars
 from flute.report.numbers import count, percent, plural, when
 from flute.report.page import Tile
 from flute.report.render import pages
+from flute.report.sections.figures import Figure, Table
 
 EXAMPLES: Final = 3
 """Places that are named per kind of refusal; a data manager mends the export, not one line of it."""

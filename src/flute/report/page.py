@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flute.report import texts
-from flute.report.accounts import (
+from flute.report.cohorts import cohorts
+from flute.report.model import Report, StudyReport
+from flute.report.numbers import count, decimal, plural, probability, short, size, when
+from flute.report.reading import Evaluation, Fitted, evaluations, fitted_groups
+from flute.report.sections.accounts import (
     MAX_CHARTED_PANELS,
     Kind,
     ThreatTable,
@@ -22,13 +26,16 @@ from flute.report.accounts import (
     traffic_figure,
     traffic_matrix,
 )
-from flute.report.answers import AnswerSection, answer_sections
-from flute.report.cohorts import cohorts
-from flute.report.figures import Figure, Table, auc_table, coefficient_figure, evaluation_figures, series_name
-from flute.report.model import Report, StudyReport
-from flute.report.numbers import count, decimal, plural, probability, short, size, when
-from flute.report.reading import Evaluation, Fitted, evaluations, fitted_groups
-from flute.report.statistics import statistics_tables
+from flute.report.sections.answers import AnswerSection, answer_sections
+from flute.report.sections.figures import (
+    Figure,
+    Table,
+    auc_table,
+    coefficient_figure,
+    evaluation_figures,
+    series_name,
+)
+from flute.report.sections.statistics import statistics_tables
 
 _MODE: Final = {"private": "private: noise covers every number", "exact": "exact: no noise, no bound"}
 

@@ -41,8 +41,8 @@ from flute.sdk.estimators import (
 )
 from flute.sdk.examples import example
 from flute.sdk.federation import Federation, connect, local, simulator
-from flute.sdk.networks import NeuralNetwork
-from flute.sdk.own_network import network
+from flute.sdk.networks.estimator import NeuralNetwork
+from flute.sdk.networks.own_network import network
 from flute.sdk.own_step import OwnStep
 from flute.sdk.running import Running
 from flute.sdk.search import BayesSearch, CrossValidate, GridSearch, select_by_lasso, select_one_by_one

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from flute.defaults.around_models import CHOICE_MOST_MODELS
+from flute.defaults.models.around_models import CHOICE_MOST_MODELS
 from flute.errors import MisuseError
 from flute.sdk.estimators import Estimator
 from flute.sdk.extras import frame

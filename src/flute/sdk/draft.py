@@ -11,13 +11,13 @@ import msgspec
 
 from flute.errors import MisuseError
 from flute.questions.code import code_digest
-from flute.sdk.budget import StudyBudget, shares_of
+from flute.sdk.budgets.budget import StudyBudget, shares_of
+from flute.sdk.budgets.prices import affordable
 from flute.sdk.estimators import Estimator
-from flute.sdk.prices import affordable
 from flute.sdk.terms import Budget, Terms, named
 from flute.study.agreement import Agreement, write_agreement
-from flute.study.check import check_study
-from flute.study.file import read_study_file
+from flute.study.files.check import check_study
+from flute.study.files.file import read_study_file
 from flute.study.protection import budget_of
 
 _PLACEHOLDER = "xx"

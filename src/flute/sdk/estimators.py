@@ -16,8 +16,8 @@ import numpy as np
 from flute.errors import MisuseError
 from flute.questions.registry import REGISTRY
 from flute.sdk.pages import heading, page, table
-from flute.sdk.results import HubResults, Result
-from flute.sdk.scoring import means, risks
+from flute.sdk.results.result import HubResults, Result
+from flute.sdk.results.scoring import means, risks
 
 _TERMS = ("epsilon", "share", "per_hub", "name")
 """Parameters of every estimator that are no elements of its question."""

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from flute.defaults import MAX_PATIENTS
-from flute.sdk.catalogue import Catalogue
-from flute.sdk.connected import ConnectedPlace
+from flute.sdk.hubs.catalogue import Catalogue
 from flute.sdk.pages import heading, page, table
 from flute.sdk.place import Place
-from flute.sdk.processes import LocalPlace
+from flute.sdk.places.connected import ConnectedPlace
+from flute.sdk.places.processes import LocalPlace
+from flute.sdk.places.simulator import SimulatorPlace
 from flute.sdk.running import Running
-from flute.sdk.simulator import SimulatorPlace
 from flute.sdk.study import Study, attached
 from flute.sdk.terms import (
     Budget,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from flute.algorithms.contract import OwnCode
 from flute.errors import MisuseError
-from flute.hub.own_code import invented, told, trial
+from flute.hub.rounds.own_code import invented, told, trial
 from flute.questions.registry import algorithm_for
 from flute.sdk.estimators import Estimator
 from flute.sdk.extras import frame

@@ -11,7 +11,7 @@ from typing import Any, Final
 from flute.local.run import StudyStopped
 from flute.sdk.place import ENDED, Place
 from flute.sdk.progress import line, shown, status_page
-from flute.sdk.results import Result
+from flute.sdk.results.result import Result
 from flute.study.agreement import Agreement
 from flute.study.program import tracks
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
-from flute.defaults.around_models import SEARCH_MAX_TRIALS, SEARCH_STARTUP, SEARCH_TRIALS
+from flute.defaults.models.around_models import SEARCH_MAX_TRIALS, SEARCH_STARTUP, SEARCH_TRIALS
 from flute.errors import BudgetExceeded, MisuseError
 from flute.local.run import StudyStopped
 from flute.sdk.estimators import Estimator, FederatedLogisticRegression, Model

@@ -15,17 +15,17 @@ from typing import Any
 
 from flute.algorithms.made_up import Assumed
 from flute.errors import BudgetExceeded, MisuseError
-from flute.sdk.agreed import Agreed, Approvals, approvals
-from flute.sdk.budget import StudyBudget, spending
+from flute.sdk.budgets.budget import StudyBudget, spending
+from flute.sdk.budgets.foreseen import Foresight, accuracy_of, foresee
 from flute.sdk.draft import Draft, draft, same_as
 from flute.sdk.estimators import Estimator
-from flute.sdk.foreseen import Foresight, accuracy_of, foresee
+from flute.sdk.hubs.agreed import Agreed, Approvals, approvals
 from flute.sdk.pages import heading, page, simulated, table, words
 from flute.sdk.place import Place
 from flute.sdk.running import Results, Running
 from flute.sdk.terms import Budget, Exact, Terms
 from flute.study.agreement import Agreement, write_agreement
-from flute.study.check import checked_agreement
+from flute.study.files.check import checked_agreement
 from flute.study.preview import cheapest
 from flute.study.protection import budget_of
 

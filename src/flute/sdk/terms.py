@@ -1,7 +1,7 @@
 """What a study in a notebook is agreed on, as the study file that says the same.
 
-The agreement of every run is made from that file by `study.file`, so a notebook and a file are checked by the same
-code, fail with the same sentences, and the file can be shown to a data protection officer (`Study.to_yaml`).
+The agreement of every run is made from that file by `study.files.file`, so a notebook and a file are checked by the
+same code, fail with the same sentences, and the file can be shown to a data protection officer (`Study.to_yaml`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from flute.data.variables import Variable
 from flute.errors import MisuseError
 from flute.sdk.pages import page, table
-from flute.study.lines import MAX_FILE_BYTES, parse
+from flute.study.files.lines import MAX_FILE_BYTES, parse
 
 Declared = dict[str, Any]
 Scale = Literal["none", "reference", "pooled"]

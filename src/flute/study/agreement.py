@@ -97,7 +97,8 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     max_patients: Annotated[int, Meta(ge=1, le=10**9)] = MAX_PATIENTS
     """No hub has more patients in the dataset: a public bound, from which the room that sums need follows."""
     hubs_min: Annotated[int, Meta(ge=2, le=MAX_HUBS)] | UnsetType = UNSET
-    """How many of the hubs carry the study out at least, whatever the others decide; unset: all (`study.quorum`)."""
+    """How many of the hubs carry the study out at least, whatever the others decide; unset: all
+    (`study.plans.quorum`)."""
     decide_by: Seconds | UnsetType = UNSET
     """With `hubs_min`: when the study begins without the hubs that have not decided; unset: it waits for them."""
 

@@ -1,0 +1,1 @@
+"""Descriptions, tests, survival: one module for each question."""

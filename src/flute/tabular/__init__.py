@@ -1,0 +1,1 @@
+"""SQL, CSV and Excel as sources, by a mapping file that is checked first."""

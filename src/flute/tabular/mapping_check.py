@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from flute.conformance.model import Code, Coded, Element, Flag, Links, Model, Part, Quantity, Whole
 from flute.errors import MisuseError, StudyFileError, Unmappable
-from flute.study.lines import Lines, line_of
+from flute.study.files.lines import Lines, line_of
 from flute.tabular.cell_formats import date_pattern
 from flute.tabular.mapping import Formats, Link, MappedPart, Table
 from flute.tabular.statement import check_one_select

@@ -9,7 +9,7 @@ import msgspec
 
 from flute.conformance.model import Model
 from flute.errors import StudyFileError
-from flute.study.lines import Form, Lines, convert, line_of, parse
+from flute.study.files.lines import Form, Lines, convert, line_of, parse
 from flute.tabular.mapping import MAX_TABLE_NAME_CHARS, VERSION, Mapping, MappingFile, Table
 from flute.tabular.mapping_check import check_table, check_whole
 

@@ -1,0 +1,1 @@
+"""Threshold encryption: keys dealt among hubs, sums of ciphertexts, openings with proofs."""

@@ -1,0 +1,1 @@
+"""SQL-on-FHIR: ViewDefinitions read, compiled, run."""

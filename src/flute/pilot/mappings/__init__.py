@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from flute.errors import MisuseError
-from flute.study.lines import MAX_FILE_BYTES
+from flute.study.files.lines import MAX_FILE_BYTES
 
 MAPPINGS: Final = ("csv", "csv-varied", "xlsx", "xlsx-varied", "sql", "sql-varied", "omop")
 

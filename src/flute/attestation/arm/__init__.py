@@ -1,0 +1,1 @@
+"""Arm CCA: tokens, and the COSE and CBOR that they are written in."""

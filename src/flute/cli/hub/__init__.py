@@ -1,0 +1,1 @@
+"""`flute hub`: what a hub's owner, operator and stewards type."""

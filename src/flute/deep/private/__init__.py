@@ -1,0 +1,1 @@
+"""Networks trained privately: few steps over all patients, gradients bounded, sums noised."""

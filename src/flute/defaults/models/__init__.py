@@ -1,0 +1,1 @@
+"""Constants of models and networks, with unit and reason."""

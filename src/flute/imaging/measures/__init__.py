@@ -1,0 +1,1 @@
+"""Numbers that describe images: radiomics features, a vendor's biomarkers."""

@@ -1,0 +1,1 @@
+"""From images to volumes: series, stacks, geometry, masks, arrays for networks."""

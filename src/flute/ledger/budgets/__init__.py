@@ -1,0 +1,1 @@
+"""The privacy budget as the journal tells it: accounts, ceilings, allotments, reservations."""

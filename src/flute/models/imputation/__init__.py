@@ -1,0 +1,1 @@
+"""Regression where values are missing: multiple imputation from sums alone."""

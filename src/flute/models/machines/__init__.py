@@ -1,0 +1,1 @@
+"""Support vector machines: exact, private, with random features of a kernel."""

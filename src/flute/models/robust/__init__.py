@@ -1,0 +1,1 @@
+"""A regression that a minority of hubs cannot drag."""

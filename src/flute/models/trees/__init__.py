@@ -1,0 +1,1 @@
+"""Trees on public bins: one, a forest, boosted; exact and private."""

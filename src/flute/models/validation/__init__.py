@@ -1,0 +1,1 @@
+"""Cross-validation: models fitted without a fold and scored on it."""

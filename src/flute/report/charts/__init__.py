@@ -1,0 +1,1 @@
+"""Charts: pure functions from numbers to inline SVG."""

@@ -1,0 +1,1 @@
+"""Where studies run: a simulator, processes of this machine, real hubs."""

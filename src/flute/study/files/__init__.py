@@ -1,0 +1,1 @@
+"""Study files: read, checked, and what people are told to write."""

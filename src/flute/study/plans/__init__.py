@@ -1,0 +1,1 @@
+"""Each plan as a study uses it: a hub's side and the coordinator's."""

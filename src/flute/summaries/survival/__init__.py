@@ -1,0 +1,1 @@
+"""Time until an event: curves, log-rank, Cox regression; exact and private."""
