@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.special import expit, logit
 
-from flute.algorithms.prefix import Counts
+from flute.algorithms.prefix import Counts, quantile
 from flute.data.variables import Array
 
 Z_95: Final = 1.959963984540054
@@ -285,3 +285,20 @@ def level_scores(
             }
         )
     return shown
+
+
+def quantiles_of(counts: Counts, edges: Array, percents: Sequence[int]) -> dict[str, dict[str, float | None]]:
+    """By percent, interpolated in their bins. Interval: where the curve of counts reaches as many patients more or
+    fewer as chance (binomial) and noise together may move them."""
+    n, cumulative = counts.total, np.cumsum(counts.consistent)
+    found: dict[str, dict[str, float | None]] = {}
+    for percent in percents:
+        q = percent / 100
+        shown: dict[str, float | None] = quantile(counts, edges, q) | {"low": None, "high": None}
+        if n >= 1:
+            noise = counts.noise_sd(np.where(cumulative < q * n, 1.0, 0.0) - q)
+            half = Z_95 * float(np.hypot(np.sqrt(n * q * (1 - q)), noise)) / n
+            ends = (quantile(counts, edges, float(np.clip(q + s * half, 0.0, 1.0)))["value"] for s in (-1, 1))
+            shown["low"], shown["high"] = ends
+        found[str(percent)] = shown
+    return found

@@ -27,8 +27,8 @@ from flute.algorithms.contract import (
 )
 from flute.algorithms.design import check_variable, known, values
 from flute.algorithms.linear import read_parameters
-from flute.algorithms.prefix import Counts, norm_squared, onto_counts, opened_counts, quantile, rows
-from flute.algorithms.scores import Z_95, proportion
+from flute.algorithms.prefix import Counts, norm_squared, onto_counts, opened_counts, rows
+from flute.algorithms.scores import Z_95, proportion, quantiles_of
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.defaults import MAX_VECTOR
@@ -144,23 +144,6 @@ def _count(value: float, noise_se: float) -> dict[str, float | None]:
     return found | {"low": max(found["low"] or 0.0, 0.0)}
 
 
-def _quantiles(counts: Counts, edges: Array) -> dict[str, dict[str, float | None]]:
-    """Interval: where the curve of counts reaches as many patients more or fewer as chance (binomial) and noise
-    together may move them."""
-    n, cumulative = counts.total, np.cumsum(counts.consistent)
-    shown: dict[str, dict[str, float | None]] = {}
-    for percent in QUANTILES:
-        q = percent / 100
-        found: dict[str, float | None] = quantile(counts, edges, q) | {"low": None, "high": None}
-        if n >= 1:
-            noise = counts.noise_sd(np.where(cumulative < q * n, 1.0, 0.0) - q)
-            half = Z_95 * float(np.hypot(np.sqrt(n * q * (1 - q)), noise)) / n
-            ends = (quantile(counts, edges, float(np.clip(q + s * half, 0.0, 1.0)))["value"] for s in (-1, 1))
-            found["low"], found["high"] = ends
-        shown[str(percent)] = found
-    return shown
-
-
 def _category_result(v: Variable, block: Array, sigma: float, *, private: bool) -> dict[str, Any]:
     raw = block if private else np.round(block)
     counts, missing = onto_counts(raw[:-1]), max(float(raw[-1]), 0.0)
@@ -201,7 +184,7 @@ def _number_result(v: Variable, block: Array, sigma: float, *, private: bool) ->
         "missing": _count(missing, sigma),
         "mean": mean,
         "sd": deviation,
-        "quantiles": _quantiles(counts, edges),
+        "quantiles": quantiles_of(counts, edges, QUANTILES),
         "histogram": {
             "edges": edges.tolist(),
             "counts": counts.consistent.tolist(),

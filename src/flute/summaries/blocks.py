@@ -7,7 +7,7 @@ histogram is written for prefix sums in private mode (`algorithms.prefix`). Its 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -18,7 +18,7 @@ from scipy.linalg import solve_triangular, toeplitz
 
 from flute.algorithms.contract import Setting, StudyVariable
 from flute.algorithms.design import check_variable, known, values
-from flute.algorithms.prefix import Counts, coefficients, norm_squared, opened_counts, quantile, rows
+from flute.algorithms.prefix import Counts, coefficients, norm_squared, opened_counts, rows
 from flute.algorithms.scores import Z_95
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
@@ -159,23 +159,6 @@ def interval(
         "sampling_se": plain(sampling_se),
         "noise_se": plain(noise_se),
     }
-
-
-def quantiles_of(counts: Counts, edges: Array, percents: Sequence[int]) -> dict[str, dict[str, float | None]]:
-    """By percent, interpolated in their bins. Interval: where the curve of counts reaches as many patients more or
-    fewer as chance (binomial) and noise together may move them."""
-    n, cumulative = counts.total, np.cumsum(counts.consistent)
-    found: dict[str, dict[str, float | None]] = {}
-    for percent in percents:
-        q = percent / 100
-        shown: dict[str, float | None] = quantile(counts, edges, q) | {"low": None, "high": None}
-        if n >= 1:
-            noise = counts.noise_sd(np.where(cumulative < q * n, 1.0, 0.0) - q)
-            half = Z_95 * float(np.hypot(np.sqrt(n * q * (1 - q)), noise)) / n
-            ends = (quantile(counts, edges, float(np.clip(q + s * half, 0.0, 1.0)))["value"] for s in (-1, 1))
-            shown["low"], shown["high"] = ends
-        found[str(percent)] = shown
-    return found
 
 
 def onto_noise(weights: Array) -> Array:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flute.algorithms.contract import Ask, Finished, Opened, Operation, PrivacyStatement, Setting, Spec, StepShape
 from flute.algorithms.design import known
 from flute.algorithms.linear import read_parameters
+from flute.algorithms.scores import quantiles_of
 from flute.algorithms.statistics import QUANTILES
 from flute.data.dataset import Dataset
 from flute.data.variables import Array
@@ -33,7 +34,6 @@ from flute.summaries.blocks import (
     number_square,
     one_hot,
     placed,
-    quantiles_of,
     require_kind,
     require_room,
 )

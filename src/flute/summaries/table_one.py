@@ -19,7 +19,7 @@ from flute.algorithms.contract import Ask, Finished, Opened, Operation, PrivacyS
 from flute.algorithms.design import known
 from flute.algorithms.linear import read_parameters
 from flute.algorithms.prefix import onto_counts
-from flute.algorithms.scores import proportion
+from flute.algorithms.scores import proportion, quantiles_of
 from flute.data.dataset import Dataset
 from flute.data.variables import Array, Variable
 from flute.errors import StudyFileError
@@ -40,7 +40,6 @@ from flute.summaries.blocks import (
     one_hot,
     placed,
     plain,
-    quantiles_of,
     require_kind,
     require_room,
 )
