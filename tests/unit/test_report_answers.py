@@ -348,3 +348,15 @@ def test_texts_in_results_are_shown_as_texts() -> None:
     assert not page.of("script")
     assert not page.of("img")
     assert "alert(1)" in " ".join(page.text)
+
+
+def test_a_choice_of_models_names_them_by_what_differs_and_says_whether_noise_hides_the_best() -> None:
+    answer = answers("private")["choice"]
+    (figure,) = answer.figures
+    labels = [row[0] for row in figure.table.rows]
+    assert len(labels) == len(set(labels)) == 4
+    assert any("Age + Blood pressure" in label for label in labels)
+    result = released("private")["choice"]
+    best = result["models"][result["best"]]["settings"]
+    assert best == {} or all(str(v) in str(result["best_model"]) for v in best.values() if not isinstance(v, list))
+    assert ("Noise hides" in figure.takeaway) is not result["told_apart"]

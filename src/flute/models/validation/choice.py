@@ -326,7 +326,7 @@ def _told(spec: ChooseModel, opened: Opened, fits: int) -> dict[str, Any]:
     apart, n_noise = _noise(spec, opened.sigma, people)
     means = unit * opened.total[:-1] / people
     order = np.argsort(means, kind="stable")
-    best, tags = int(order[0]), [str(model.__struct_config__.tag) for model in spec.models]
+    best = int(order[0])
     return {
         "best": best,
         "best_model": msgspec.json.decode(msgspec.json.encode(spec.models[best])),
@@ -334,9 +334,22 @@ def _told(spec: ChooseModel, opened: Opened, fits: int) -> dict[str, Any]:
         "n": n,
         "n_noise_se": n_noise,
         "models": [
-            {"model": tag, "above_best": float(mean - means[best]), "above_best_noise_se": apart * (k != best)}
-            for k, (tag, mean) in enumerate(zip(tags, means, strict=True))
+            {
+                "model": str(model.__struct_config__.tag),
+                "settings": _settings(model, spec.models),
+                "above_best": float(mean - means[best]),
+                "above_best_noise_se": apart * (k != best),
+            }
+            for k, (model, mean) in enumerate(zip(spec.models, means, strict=True))
         ],
         "told_apart": bool(means[order[1]] - means[best] > 2 * apart),
         "fits": fits,
     }
+
+
+def _settings(model: Spec, models: Sequence[Spec]) -> dict[str, Any]:
+    """In what a model differs from others of its kind."""
+    alike = [other for other in models if type(other) is type(model)]
+    found = {name: getattr(model, name) for name in model.__struct_fields__}
+    told = {name: v for name, v in found.items() if any(getattr(other, name) != v for other in alike)}
+    return dict(msgspec.to_builtins(told))

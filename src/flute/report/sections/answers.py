@@ -10,6 +10,7 @@ from flute.report.cohorts import panel_of
 from flute.report.model import Report, StudyReport
 from flute.report.numbers import finite
 from flute.report.reading import mapping, odds_model, results, sequence
+from flute.report.sections.choices import chosen
 from flute.report.sections.groups import compared, crossed, first_table
 from flute.report.sections.learners import grown, tried, weighed
 from flute.report.sections.networks import networked
@@ -105,6 +106,7 @@ def _place(result: Mapping[str, Any]) -> tuple[str, Build] | None:
         ("layers" in result and "weights" in result, "learners", networked),
         ("kernel" in result and "coefficients" in result, "learners", weighed),
         ("folds" in result and "auc" in result, "unseen", tried),
+        ("best_model" in result and "told_apart" in result, "unseen", chosen),
         (_linear(result), "linear", sloped),
     )
     for holds, anchor, build in told:
