@@ -202,7 +202,7 @@ def networks(*, quick: bool) -> list[Network]:
         digits({0.5: 24, 1.0: 24, 3.0: 8, 10.0: 8}),
         table(new_pilot(4), same[4]),
         table(public("breast cancer", 12), same[12]),
-        table(public("diabetes", 40), {0.5: 24, 1.0: 40, 3.0: 24, 10.0: 24}),
+        table(public("diabetes", 200), {0.5: 24, 1.0: 200, 3.0: 24, 10.0: 24}),
     ]
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from flute.algorithms.made_up import Assumed
-from flute.cli.output import OUT, FormatOption, print_json, show
+from flute.cli.output import ERR, OUT, FormatOption, print_json, show
 from flute.coordinator.doors.client import CoordinatorClient
 from flute.dp.odds import odds_sentence
 from flute.errors import MisuseError, PeerUnreachable
@@ -21,7 +21,7 @@ from flute.study.agreement import Agreement
 from flute.study.cautions import cautions
 from flute.study.files.check import Checked, check_study
 from flute.study.files.file import MAX_FILE_BYTES, read_study_file
-from flute.study.preview import Cheapest, Preview, cheapest, read_accuracy
+from flute.study.preview import TRYING, Cheapest, Preview, cheapest, read_accuracy
 from flute.study.preview import preview as previewed
 from flute.study.protection import sights, study_budget
 from flute.study.threats import promised
@@ -132,10 +132,12 @@ def preview(
     if accuracy:
         if not question:
             raise MisuseError("Say with --question which question is to be that accurate.")
-        found = cheapest(agreement, question, read_accuracy(accuracy, numbers), assumed)
+        with ERR.status(TRYING):
+            found = cheapest(agreement, question, read_accuracy(accuracy, numbers), assumed)
         show(to_builtins(found), escape(cheapest_line(agreement, question, found)), format)
         return
-    seen = previewed(agreement, assumed, only=question)
+    with ERR.status(TRYING):
+        seen = previewed(agreement, assumed, only=question)
     if format == "json":
         print_json(to_builtins(seen))
         return

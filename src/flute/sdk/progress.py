@@ -29,6 +29,23 @@ def shown(wanted: bool | None) -> Iterator[Show | None]:
             yield lambda status, _: waiting.update(escape(line(status)))
 
 
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Says, where somebody looks, what this process is busy with; afterwards it is gone."""
+    display = _notebook()
+    if display is not None:
+        handle = display.display(display.HTML(page(words(text))), display_id=True)
+        try:
+            yield
+        finally:
+            handle.update(display.HTML(""))
+    elif sys.stderr.isatty():
+        with Console(stderr=True, highlight=False).status(escape(text)):
+            yield
+    else:
+        yield
+
+
 def _notebook() -> Any | None:
     """IPython's display where a notebook's kernel runs this code."""
     ipython = sys.modules.get("IPython")

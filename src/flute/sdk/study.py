@@ -22,11 +22,12 @@ from flute.sdk.estimators import Estimator
 from flute.sdk.hubs.agreed import Agreed, Approvals, approvals
 from flute.sdk.pages import heading, page, simulated, table, words
 from flute.sdk.place import Place
+from flute.sdk.progress import waiting
 from flute.sdk.running import Results, Running
 from flute.sdk.terms import Budget, Exact, Terms
 from flute.study.agreement import Agreement, write_agreement
 from flute.study.files.check import checked_agreement
-from flute.study.preview import cheapest
+from flute.study.preview import TRYING, cheapest
 from flute.study.protection import budget_of
 
 _ROOM = 1 + 1e-9
@@ -101,7 +102,8 @@ class Study:
         asked and nothing is spent. Raises: MisuseError: an exact study. StudyFileError."""
         budget = self._budget()
         agreement = self._agreement(draft(self.terms, _several(queries), epsilon, budget))
-        return foresee(agreement, assumed, budget)
+        with waiting(TRYING):
+            return foresee(agreement, assumed, budget)
 
     def epsilon_for(self, query: Asked, accuracy: str, *, what: str = "*", assumed: Assumed = Assumed()) -> float:
         """The smallest epsilon of a run at which the first query is so accurate: "2 % of patients", or a number in
@@ -109,7 +111,8 @@ class Study:
         budget = self._budget()
         made = draft(self.terms, _several(query), 1.0, budget)
         agreement = self._agreement(made)
-        return cheapest(agreement, agreement.questions[0].id, accuracy_of(accuracy, what), assumed).epsilon
+        with waiting(TRYING):
+            return cheapest(agreement, agreement.questions[0].id, accuracy_of(accuracy, what), assumed).epsilon
 
     def to_agreement(self, queries: Asked, *, epsilon: float | None = None) -> Agreement:
         """The agreement that a run of these would be. Nothing is asked."""

@@ -31,6 +31,8 @@ _LEAST_EPSILON, _MOST_EPSILON = 0.01, 100.0
 _PRECISION: Final = 1.005
 """Of a found epsilon, as a ratio; the errors it rests on are known to some 5 %."""
 _MODEL_ROWS: Final = 2_000
+TRYING: Final = "Trying the questions on made-up patients; no hub is asked …"
+"""What to say to people meanwhile: questions of many steps take some seconds."""
 _ACCURACY: Final = re.compile(
     r"^\s*(?:±|\+/-)?\s*(?P<number>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?\s*(?P<of>of\s+(?:the\s+)?patients)?\s*$"
 )
