@@ -84,7 +84,7 @@ def line(status: Mapping[str, Any]) -> str:
     repeated = f", {status['repeated']} repeated" if status.get("repeated") else ""
     return (
         f"{status['study']}: {status['state']}{doing}, {status['done']} of {status['of']} results, "
-        f"{status['rounds']} rounds{repeated}{why}"
+        f"{status['rounds']} round{'' if status['rounds'] == 1 else 's'}{repeated}{why}"
     )
 
 
