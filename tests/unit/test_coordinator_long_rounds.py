@@ -200,7 +200,7 @@ WIDE = """\
 def test_a_study_of_long_vectors_has_its_receipts_when_its_messages_are_lighter(
     monkeypatch: pytest.MonkeyPatch, per_hub: bool
 ) -> None:
-    monkeypatch.setattr("flute.coordinator.keeping._LARGE", 3_000)
+    monkeypatch.setattr("flute.transport.bodies.LARGE_BODY_BYTES", 3_000)
     agreement = study(PRIVATE, WIDE + "    per_hub: true\n    share: 1\n") if per_hub else study(EXACT, WIDE)
     with quick_folder() as folder:
         fed = federation(folder, agreement)

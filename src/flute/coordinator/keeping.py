@@ -2,7 +2,7 @@
 
 Who said what, when, under which receipt and signature stays; what a masked sum was added up from does not. Small
 messages stay as they are. Of a large one the row has from the beginning what stays, and a file all of it, which is
-given up when the round ends.
+given up when the round ends: rounds of models of sums stay whole, those of networks would fill the disk.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from flute.defaults.enclaves import SEAL_BYTES
 from flute.messages.answer import MaskedAnswer, OwnTotal, SplitAnswer
 from flute.messages.envelope import parse_envelope
 from flute.messages.question import AnyQuestion
-from flute.transport.bodies import Bodies
-
-_LARGE = 64 * 1024
-"""Bytes of an envelope or a body. Rounds of models of sums stay whole; those of networks would fill the disk."""
+from flute.transport.bodies import Bodies, is_large
 
 
 def kept_question(body: Struct) -> bytes:
@@ -27,10 +24,6 @@ def kept_question(body: Struct) -> bytes:
     if isinstance(body, AnyQuestion):
         body = msgspec.structs.replace(body, parameters=b"")
     return msgspec.msgpack.encode(body)
-
-
-def is_large(size: int) -> bool:
-    return size > _LARGE
 
 
 def lighter_envelope(envelope: bytes) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Engine, func, insert, select, update
 
 from flute.coordinator.entries import Entries
-from flute.coordinator.keeping import Filing, is_large, lighter_answer, lighter_envelope
+from flute.coordinator.keeping import Filing, lighter_answer, lighter_envelope
 from flute.coordinator.store import CONSENT, MESSAGE, ROUND, STUDY, TICKET, bodies_of
 from flute.errors import MisuseError
+from flute.transport.bodies import is_large
 
 ACTIVE: Final = ("gathering", "asked", "masked", "echoed", "talking", "summed")
 

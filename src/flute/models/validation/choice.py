@@ -56,17 +56,11 @@ from flute.defaults.models.around_models import (
     LOSS_CAP,
 )
 from flute.errors import MisuseError, StudyFileError
-from flute.messages.numbers import read_only
-from flute.models.machines.svm import SupportVectors
 from flute.models.regression.glm import GeneralisedLinearModel
 from flute.models.regression.penalised import PenalisedRegression
-from flute.models.trees.boosting import GradientBoosting
-from flute.models.trees.forest import RandomForest
-from flute.models.trees.tree import DecisionTree
+from flute.models.validation.fits import Fitted, parameters_of, reached
 from flute.models.validation.folds import asked_of, folds_of, split_asked
 
-Reached = Array | dict[str, Any]
-"""What a fit asks next, or its result."""
 _NOISED: Final = (PenalisedRegression, GeneralisedLinearModel)
 """Models whose private binomial fit opens what logistic-regression opens, and differs in what is made of it."""
 
@@ -77,12 +71,9 @@ class ChooseModel(Spec, frozen=True, tag="choose-model"):
     models: questions that make models, written out. loss: of which the mean is compared."""
 
     models: Annotated[
-        tuple[
-            LogisticRegression | PenalisedRegression | GeneralisedLinearModel | DecisionTree | RandomForest
-            | GradientBoosting | SupportVectors, ...
-        ],
+        tuple[Fitted, ...],
         Meta(min_length=2, max_length=CHOICE_MOST_MODELS),
-    ]  # fmt: skip
+    ]
     loss: Literal["log-loss", "brier"] = "log-loss"
     folds: Annotated[int, Meta(ge=2, le=10)] = 2
     seed: Annotated[int, Meta(ge=0, le=2**31)] = 0
@@ -206,9 +197,9 @@ class ChooseModelAlgorithm:
         longest = max(len(fit.shapes) for fit in fits)
         own = _taken_apart(spec, fits, history[:longest])
         if len(history) < longest:
-            reached = [_reached(fit.algorithm, fit.spec, setting, own[k, fold])
-                       for k, fit in enumerate(fits) for fold in range(spec.folds)]  # fmt: skip
-            return asked_of([None if isinstance(one, dict) else one for one in reached])
+            stands = [reached(fit.algorithm, fit.spec, setting, own[k, fold])
+                      for k, fit in enumerate(fits) for fold in range(spec.folds)]  # fmt: skip
+            return asked_of([None if isinstance(one, dict) else one for one in stands])
         if len(history) == longest:
             of = {model: k for k, fit in enumerate(fits) for model in fit.models}
             return asked_of(
@@ -232,14 +223,8 @@ class ChooseModelAlgorithm:
         )
 
     def _parameters(self, model: Spec, setting: Setting, history: Sequence[Opened]) -> Array | None:
-        """Of the model that a fit came to, None where it is none that can score."""
         algorithm, scorer = self._of(model)
-        reached = _reached(algorithm, model, setting, history)
-        if not isinstance(reached, dict):
-            return None
-        found = read_only(scorer.parameters(model, setting, reached))
-        sound = len(found) == scorer.size(model, setting) and np.isfinite(found).all()
-        return found if sound else None
+        return parameters_of(scorer, model, setting, reached(algorithm, model, setting, history))
 
     def _outcome(self, spec: ChooseModel) -> str:
         return self._of(spec.models[0])[1].outcome(spec.models[0])
@@ -285,11 +270,6 @@ def _taken_apart(spec: ChooseModel, fits: Sequence[_Fit], history: Sequence[Open
                 own[k, fold].append(Opened(parameters, total, opened.sigma * shape.clip_norm))
             at += shape.size
     return own
-
-
-def _reached(algorithm: Algorithm, model: Spec, setting: Setting, history: Sequence[Opened]) -> Reached:
-    reached = algorithm.next(model, setting, history, {})
-    return reached.result if isinstance(reached, Finished) else reached.parameters
 
 
 def _losses(risks: Array, outcome: Mask, loss: str) -> Array:

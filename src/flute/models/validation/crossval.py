@@ -42,18 +42,12 @@ from flute.data.variables import Array
 from flute.defaults import MAX_VECTOR
 from flute.defaults.models.around_models import CROSS_NEWTON_STEPS, CROSS_SCORE_WEIGHT
 from flute.errors import MisuseError, StudyFileError
-from flute.messages.numbers import read_only
-from flute.models.machines.svm import SupportVectors
 from flute.models.regression.glm import GeneralisedLinearModel
 from flute.models.regression.penalised import PenalisedRegression
-from flute.models.trees.boosting import GradientBoosting
-from flute.models.trees.forest import RandomForest
-from flute.models.trees.tree import DecisionTree
+from flute.models.validation.fits import Fitted, Reached, parameters_of, reached
 from flute.models.validation.folds import Indices, asked_of, folds_of, split_asked
 from flute.models.validation.scores import block_norm, block_rows, block_size, told
 
-Fold = Array | dict[str, Any]
-"""What a fold asks next, or its model's result."""
 _NEWTON: Final = (LogisticRegression, PenalisedRegression, GeneralisedLinearModel)
 """Models whose exact fit takes as many steps as it needs."""
 
@@ -61,10 +55,7 @@ _NEWTON: Final = (LogisticRegression, PenalisedRegression, GeneralisedLinearMode
 class CrossValidate(Spec, frozen=True, tag="cross-validate"):
     """How well a model does on patients that it has not seen. model: the question that makes one, written out."""
 
-    model: (
-        LogisticRegression | PenalisedRegression | GeneralisedLinearModel | DecisionTree | RandomForest
-        | GradientBoosting | SupportVectors
-    )  # fmt: skip
+    model: Fitted
     folds: Annotated[int, Meta(ge=2, le=10)] = 5
     bins: Annotated[int, Meta(ge=8, le=256)] = 64
     seed: Annotated[int, Meta(ge=0, le=2**31)] = 0
@@ -180,17 +171,17 @@ class CrossValidateAlgorithm:
         self, spec: CrossValidate, setting: Setting, history: Sequence[Opened], inputs: Mapping[str, dict[str, Any]]
     ) -> Ask | Finished:
         steps = self._steps(spec, setting)
-        reached = [self._fold(spec, setting, fold, history[: len(steps)]) for fold in range(spec.folds)]
+        fits = [self._fold(spec, setting, fold, history[: len(steps)]) for fold in range(spec.folds)]
         if len(history) < len(steps):
-            return asked_of([None if isinstance(one, dict) else one for one in reached])
-        models = [self._parameters(spec, setting, one) for one in reached]
+            return asked_of([None if isinstance(one, dict) else one for one in fits])
+        models = [parameters_of(self._model(spec)[1], spec.model, setting, one) for one in fits]
         if len(history) == len(steps):
             return asked_of(models)
-        endings = [_ending(one, model) for one, model in zip(reached, models, strict=True)]
+        endings = [_ending(one, model) for one, model in zip(fits, models, strict=True)]
         scores = told(history[-1], spec.folds, spec.bins, endings, private=setting.mode == "private")
         return Finished({"model": spec.model.__struct_config__.tag, "folds_asked": spec.folds, **scores})
 
-    def _fold(self, spec: CrossValidate, setting: Setting, fold: int, history: Sequence[Opened]) -> Fold:
+    def _fold(self, spec: CrossValidate, setting: Setting, fold: int, history: Sequence[Opened]) -> Reached:
         """Where one fold's fit stands after what was opened."""
         algorithm, _ = self._model(spec)
         own: list[Opened] = []
@@ -200,17 +191,7 @@ class CrossValidateAlgorithm:
                 break
             size = len(opened.total) // spec.folds
             own.append(Opened(asked, opened.total[fold * size : (fold + 1) * size], opened.sigma))
-        reached = algorithm.next(spec.model, setting, own, {})
-        return reached.result if isinstance(reached, Finished) else reached.parameters
-
-    def _parameters(self, spec: CrossValidate, setting: Setting, reached: Fold) -> Array | None:
-        """Of the model of a fold, None where it has none to score with."""
-        if not isinstance(reached, dict):
-            return None
-        _, scorer = self._model(spec)
-        found = read_only(scorer.parameters(spec.model, setting, reached))
-        sound = len(found) == scorer.size(spec.model, setting) and np.isfinite(found).all()
-        return found if sound else None
+        return reached(algorithm, spec.model, setting, own)
 
     def _model(self, spec: CrossValidate) -> tuple[Algorithm, Scorer]:
         """Raises: StudyFileError: nothing here fits that model by sums."""
@@ -226,7 +207,7 @@ class CrossValidateAlgorithm:
         return steps[:CROSS_NEWTON_STEPS] if newton else steps
 
 
-def _ending(reached: Fold, model: Array | None) -> str:
-    if not isinstance(reached, dict):
+def _ending(fit: Reached, model: Array | None) -> str:
+    if not isinstance(fit, dict):
         return "not-converged"
-    return str(reached.get("ending") or ("fitted" if model is not None else "no-model"))
+    return str(fit.get("ending") or ("fitted" if model is not None else "no-model"))
